@@ -1,0 +1,150 @@
+//! What can go wrong with files, in terms that hold for every storage.
+
+use std::io;
+
+use ftpq_proto::{Digest, PathError, RemotePath, Status};
+use rustix::io::Errno;
+
+/// What went wrong, and on which path.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {problem}")]
+pub struct StorageError {
+    /// On what, as seen from the storage's own root.
+    pub path: RemotePath,
+    /// What.
+    #[source]
+    pub problem: Problem,
+}
+
+impl StorageError {
+    /// `problem` with `path`.
+    pub fn new(path: &RemotePath, problem: impl Into<Problem>) -> Self {
+        Self { path: path.clone(), problem: problem.into() }
+    }
+
+    /// The same for programs.
+    pub fn status(&self) -> Status {
+        self.problem.status()
+    }
+}
+
+/// What went wrong with a file or folder. The texts are fit for a peer: they say nothing of the
+/// machine's insides.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Problem {
+    /// Nothing has this name.
+    #[error("no such file or folder")]
+    NotFound,
+    /// The name is taken.
+    #[error("exists already")]
+    Exists,
+    /// A folder where a file is meant.
+    #[error("is a folder")]
+    IsFolder,
+    /// Something else where a folder is meant.
+    #[error("not a folder")]
+    NotFolder,
+    /// A link, device, FIFO or socket.
+    #[error("not a regular file: links, devices, FIFOs and sockets are not served")]
+    NotRegular,
+    /// A folder that holds something.
+    #[error("the folder is not empty")]
+    NotEmpty,
+    /// The file changed while it was read.
+    #[error("changed while it was being read")]
+    Changed,
+    /// A name that this storage cannot hold.
+    #[error("the name is too long for this file system")]
+    NameTooLong,
+    /// A name that ftpq keeps for itself.
+    #[error("names that begin with .ftpq- are reserved")]
+    Reserved,
+    /// Not a path at all.
+    #[error(transparent)]
+    BadPath(#[from] PathError),
+    /// Moving a folder into itself, removing the root, and the like.
+    #[error("{0}")]
+    Refused(&'static str),
+    /// What arrived is not what was sent.
+    #[error("the digest does not match: expected {expected}, got {actual}")]
+    DigestMismatch {
+        /// What the sender read.
+        expected: Digest,
+        /// What arrived.
+        actual: Digest,
+    },
+    /// Fewer or more bytes than announced.
+    #[error("{actual} bytes instead of the announced {announced}")]
+    Length {
+        /// Bytes that were announced.
+        announced: u64,
+        /// Bytes that came.
+        actual: u64,
+    },
+    /// The disk or the quota is full.
+    #[error("no space left")]
+    NoSpace,
+    /// The operating system does not let this process.
+    #[error("permission denied by the file system")]
+    Denied,
+    /// The storage failed.
+    #[error("input/output error: {0}")]
+    Io(io::Error),
+    /// The other side of a connection failed, or the connection.
+    #[error("{source}")]
+    Remote {
+        /// Its status.
+        status: Status,
+        /// What it says.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl Problem {
+    /// The same for programs.
+    pub fn status(&self) -> Status {
+        match self {
+            Problem::NotFound => Status::NotFound,
+            Problem::Exists => Status::Exists,
+            Problem::IsFolder => Status::IsFolder,
+            Problem::NotFolder => Status::NotFolder,
+            Problem::NotRegular => Status::NotRegular,
+            Problem::NotEmpty => Status::NotEmpty,
+            Problem::Changed => Status::Changed,
+            Problem::NameTooLong | Problem::Reserved => Status::NameRefused,
+            Problem::BadPath(_) | Problem::Refused(_) => Status::BadPath,
+            Problem::DigestMismatch { .. } => Status::DigestMismatch,
+            Problem::Length { .. } => Status::Truncated,
+            Problem::NoSpace => Status::NoSpace,
+            Problem::Denied => Status::StorageDenied,
+            Problem::Io(_) => Status::Io,
+            Problem::Remote { status, .. } => *status,
+        }
+    }
+}
+
+/// The one mapping from the operating system's numbers.
+impl From<Errno> for Problem {
+    fn from(errno: Errno) -> Self {
+        match errno {
+            Errno::NOENT => Problem::NotFound,
+            Errno::EXIST => Problem::Exists,
+            Errno::ISDIR => Problem::IsFolder,
+            Errno::NOTDIR => Problem::NotFolder,
+            Errno::NOTEMPTY => Problem::NotEmpty,
+            // A link on the way, or one that would lead out (openat2); a socket (open).
+            Errno::LOOP | Errno::XDEV | Errno::NXIO => Problem::NotRegular,
+            Errno::NAMETOOLONG => Problem::NameTooLong,
+            Errno::NOSPC | Errno::DQUOT | Errno::FBIG => Problem::NoSpace,
+            Errno::ACCESS | Errno::PERM | Errno::ROFS => Problem::Denied,
+            other => Problem::Io(other.into()),
+        }
+    }
+}
+
+impl From<io::Error> for Problem {
+    fn from(error: io::Error) -> Self {
+        Errno::from_io_error(&error).map_or(Problem::Io(error), Problem::from)
+    }
+}

@@ -1,0 +1,102 @@
+//! [`LocalFs`]: a folder of this machine that nothing leaves.
+//!
+//! Every path is opened relative to the folder's handle by one `openat2` that refuses links and
+//! anything that would lead out (`RESOLVE_BENEATH | NO_MAGICLINKS | NO_SYMLINKS`). There is no
+//! check of a name followed by another look at it, so there is nothing to race.
+
+mod list;
+mod read;
+mod root;
+mod write;
+
+use std::{path::Path, sync::Arc};
+
+use async_trait::async_trait;
+use ftpq_proto::{Entry, RemotePath};
+use rustix::fs::OFlags;
+
+use self::root::Root;
+use crate::{
+    Listing, NewFile, Reader, Storage, Upload,
+    error::{Problem, StorageError},
+};
+
+/// A folder of this machine.
+#[derive(Clone, Debug)]
+pub struct LocalFs {
+    root: Arc<Root>,
+}
+
+impl LocalFs {
+    /// The folder at `path`, which may be a link: whoever names it here is trusted.
+    pub fn open(path: &Path) -> Result<Self, Problem> {
+        Ok(Self { root: Arc::new(Root::open(path)?) })
+    }
+
+    /// Runs `work`, which blocks, where blocking is allowed.
+    async fn run<T: Send + 'static>(
+        &self,
+        path: &RemotePath,
+        work: impl FnOnce(&Root, &RemotePath) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        let (root, path) = (self.root.clone(), path.clone());
+        blocking(move || work(&root, &path).map_err(|problem| StorageError::new(&path, problem))).await
+    }
+}
+
+#[async_trait]
+impl Storage for LocalFs {
+    async fn stat(&self, path: &RemotePath) -> Result<Entry, StorageError> {
+        self.run(path, Root::stat).await
+    }
+
+    async fn list(&self, path: &RemotePath) -> Result<Box<dyn Listing>, StorageError> {
+        let listing = self.run(path, list::LocalListing::open).await?;
+        Ok(Box::new(listing))
+    }
+
+    async fn open(&self, path: &RemotePath) -> Result<Box<dyn Reader>, StorageError> {
+        let reader = self.run(path, read::LocalReader::open).await?;
+        Ok(Box::new(reader))
+    }
+
+    async fn create(&self, path: &RemotePath, file: NewFile) -> Result<Box<dyn Upload>, StorageError> {
+        let upload = write::LocalUpload::begin(self.root.clone(), path.clone(), file).await?;
+        Ok(Box::new(upload))
+    }
+
+    async fn make_folder(&self, path: &RemotePath, parents: bool) -> Result<(), StorageError> {
+        self.run(path, move |root, path| root.make_folder(path, parents)).await
+    }
+
+    async fn remove(&self, path: &RemotePath, recursive: bool) -> Result<u64, StorageError> {
+        self.run(path, move |root, path| root.remove(path, recursive)).await
+    }
+
+    async fn rename(&self, from: &RemotePath, to: &RemotePath, overwrite: bool) -> Result<(), StorageError> {
+        let to = to.clone();
+        self.run(from, move |root, from| root.rename(from, &to, overwrite)).await
+    }
+
+    async fn subtree(&self, path: &RemotePath) -> Result<Arc<dyn Storage>, StorageError> {
+        let folder = self.run(path, |root, path| root.open_beneath(path, OFlags::DIRECTORY | OFlags::RDONLY)).await?;
+        Ok(Arc::new(LocalFs { root: Arc::new(Root::new(folder)) }))
+    }
+}
+
+/// Blocking file I/O runs here, never on the thread that drives the connections.
+async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: Send + 'static,
+{
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        // Only at shutdown is such work cancelled, and then nobody is left to see it; a bug in it
+        // is for the dispatcher to contain.
+        Err(error) => std::panic::resume_unwind(error.try_into_panic().unwrap_or_else(|_| Box::new("shutting down"))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

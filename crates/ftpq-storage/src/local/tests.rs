@@ -1,0 +1,254 @@
+//! What `LocalFs` promises, on a real file system.
+
+use std::{fs, os::unix::fs::symlink, path::PathBuf};
+
+use ftpq_proto::Status;
+
+use super::*;
+use crate::BLOCK;
+
+struct Folder {
+    outer: tempfile::TempDir,
+    storage: LocalFs,
+}
+
+impl Folder {
+    /// A storage in `…/root`, beside which tests may put what must not be reached.
+    fn new() -> Self {
+        let outer = tempfile::tempdir().unwrap();
+        fs::create_dir(outer.path().join("root")).unwrap();
+        let storage = LocalFs::open(&outer.path().join("root")).unwrap();
+        Self { outer, storage }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.outer.path().join("root").join(name)
+    }
+
+    async fn put(&self, path: &str, bytes: &[u8], file: NewFile) -> Result<ftpq_proto::Digest, StorageError> {
+        let file = NewFile { size: bytes.len() as u64, ..file };
+        let mut upload = self.storage.create(&remote(path), file).await?;
+        for block in bytes.chunks(100_000) {
+            upload.write(Bytes::copy_from_slice(block)).await?;
+        }
+        upload.commit(digest(bytes)).await
+    }
+
+    async fn get(&self, path: &str) -> Result<Vec<u8>, StorageError> {
+        let mut reader = self.storage.open(&remote(path)).await?;
+        let mut all = Vec::new();
+        while let Some(block) = reader.next_block().await? {
+            all.extend_from_slice(&block);
+        }
+        assert_eq!(reader.finish().await?, digest(&all));
+        Ok(all)
+    }
+
+    async fn names(&self, path: &str) -> Vec<String> {
+        let mut listing = self.storage.list(&remote(path)).await.unwrap();
+        let mut names = Vec::new();
+        while let Some(page) = listing.next_page().await.unwrap() {
+            assert!(page.len() <= ftpq_proto::limits::LIST_PAGE_MAX);
+            names.extend(page.into_iter().map(|entry| entry.name.unwrap().to_string()));
+        }
+        names.sort();
+        names
+    }
+
+    /// Everything on disk below the root, reserved names included.
+    fn on_disk(&self) -> Vec<String> {
+        let items = fs::read_dir(self.path("")).unwrap();
+        let mut names: Vec<_> = items.map(|item| item.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+use bytes::Bytes;
+
+fn remote(path: &str) -> RemotePath {
+    path.parse().unwrap()
+}
+
+fn digest(bytes: &[u8]) -> ftpq_proto::Digest {
+    (*blake3::hash(bytes).as_bytes()).into()
+}
+
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i * 31 % 251) as u8).collect()
+}
+
+fn status<T>(result: Result<T, StorageError>) -> Status {
+    result.err().expect("an error").status()
+}
+
+#[tokio::test]
+async fn files_of_every_size_come_back_as_they_were() {
+    let folder = Folder::new();
+    for size in [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 7] {
+        let (name, bytes) = (format!("f{size}"), pattern(size));
+        folder.put(&name, &bytes, NewFile::default()).await.unwrap();
+        assert_eq!(folder.get(&name).await.unwrap(), bytes);
+        assert_eq!(fs::read(folder.path(&name)).unwrap(), bytes);
+    }
+}
+
+#[tokio::test]
+async fn an_existing_file_is_replaced_only_when_asked() {
+    let folder = Folder::new();
+    for size in [10, 2 * BLOCK] {
+        fs::write(folder.path("f"), b"old").unwrap();
+        assert_eq!(status(folder.put("f", &pattern(size), NewFile::default()).await), Status::Exists);
+        assert_eq!(fs::read(folder.path("f")).unwrap(), b"old");
+        folder.put("f", &pattern(size), NewFile { overwrite: true, ..NewFile::default() }).await.unwrap();
+        assert_eq!(fs::read(folder.path("f")).unwrap(), pattern(size));
+    }
+    assert_eq!(folder.on_disk(), ["f"]);
+}
+
+#[tokio::test]
+async fn a_wrong_digest_or_length_or_a_drop_leaves_nothing() {
+    let folder = Folder::new();
+    for size in [10, 2 * BLOCK] {
+        let file = NewFile { size: size as u64, overwrite: true, ..NewFile::default() };
+        fs::write(folder.path("f"), b"old").unwrap();
+        let bytes = Bytes::from(pattern(size));
+
+        let mut upload = folder.storage.create(&remote("f"), file).await.unwrap();
+        upload.write(bytes.clone()).await.unwrap();
+        assert_eq!(status(upload.commit(digest(b"other")).await), Status::DigestMismatch);
+
+        let mut upload = folder.storage.create(&remote("f"), file).await.unwrap();
+        upload.write(bytes.slice(1..)).await.unwrap();
+        assert_eq!(status(upload.commit(digest(&bytes[1..])).await), Status::Truncated);
+
+        let mut upload = folder.storage.create(&remote("f"), file).await.unwrap();
+        upload.write(bytes.clone()).await.unwrap();
+        drop(upload);
+
+        assert_eq!(fs::read(folder.path("f")).unwrap(), b"old");
+        assert_eq!(folder.on_disk(), ["f"]);
+    }
+}
+
+#[tokio::test]
+async fn what_is_being_written_is_not_listed() {
+    let folder = Folder::new();
+    let file = NewFile { size: 2 * BLOCK as u64, ..NewFile::default() };
+    let mut upload = folder.storage.create(&remote("big"), file).await.unwrap();
+    upload.write(pattern(BLOCK).into()).await.unwrap();
+    assert_eq!(folder.names("/").await, Vec::<String>::new());
+    fs::write(folder.path(".ftpq-0123"), b"x").unwrap();
+    assert_eq!(folder.names("/").await, Vec::<String>::new());
+    assert_eq!(status(folder.get(".ftpq-0123").await), Status::NameRefused);
+    assert_eq!(status(folder.put("a/.ftpq-x/b", b"", NewFile::default()).await), Status::NameRefused);
+}
+
+#[tokio::test]
+async fn no_link_is_followed() {
+    let folder = Folder::new();
+    fs::write(folder.outer.path().join("secret"), b"secret").unwrap();
+    fs::create_dir(folder.path("inside")).unwrap();
+    fs::write(folder.path("inside/f"), b"inside").unwrap();
+    symlink("../secret", folder.path("out")).unwrap();
+    symlink("..", folder.path("up")).unwrap();
+    symlink("inside", folder.path("in")).unwrap();
+    symlink("/proc/self/root", folder.path("magic")).unwrap();
+    for path in ["out", "up/secret", "in/f", "magic/etc/passwd"] {
+        let refused = status(folder.get(path).await);
+        assert!(matches!(refused, Status::NotRegular | Status::NotFolder), "{path}: {refused}");
+        let refused = status(folder.put(path, b"x", NewFile { parents: true, ..NewFile::default() }).await);
+        assert!(matches!(refused, Status::NotRegular | Status::NotFolder | Status::Exists), "{path}: {refused}");
+    }
+    let link = folder.storage.stat(&remote("out")).await.unwrap();
+    assert_eq!(link.kind, ftpq_proto::Kind::Link);
+    // Removing and replacing act on the link itself.
+    folder.put("out", b"new", NewFile { overwrite: true, ..NewFile::default() }).await.unwrap();
+    assert_eq!(folder.storage.remove(&remote("in"), true).await.unwrap(), 1);
+    folder.storage.remove(&remote("up"), true).await.unwrap();
+    assert_eq!(fs::read(folder.outer.path().join("secret")).unwrap(), b"secret");
+    assert_eq!(fs::read(folder.path("inside/f")).unwrap(), b"inside");
+}
+
+#[tokio::test]
+async fn only_regular_files_are_read_and_a_fifo_does_not_hang() {
+    let folder = Folder::new();
+    rustix::fs::mknodat(rustix::fs::CWD, folder.path("fifo"), rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
+        .unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(folder.path("socket")).unwrap();
+    assert_eq!(status(folder.get("fifo").await), Status::NotRegular);
+    assert_eq!(status(folder.get("socket").await), Status::NotRegular);
+    assert_eq!(status(folder.get("/").await), Status::IsFolder);
+    assert_eq!(status(folder.put("/", b"", NewFile::default()).await), Status::IsFolder);
+}
+
+#[tokio::test]
+async fn a_source_that_changes_is_an_error() {
+    let folder = Folder::new();
+    for (change, new_len) in [("truncated", 10), ("grown", 8 * BLOCK), ("rewritten", 4 * BLOCK)] {
+        fs::write(folder.path("f"), pattern(4 * BLOCK)).unwrap();
+        let mut reader = folder.storage.open(&remote("f")).await.unwrap();
+        reader.next_block().await.unwrap();
+        fs::write(folder.path("f"), vec![7; new_len]).unwrap();
+        assert_eq!(status(reader.finish().await), Status::Changed, "{change}");
+    }
+}
+
+#[tokio::test]
+async fn folders_are_made_moved_and_removed() {
+    let folder = Folder::new();
+    let storage = &folder.storage;
+    assert_eq!(status(storage.make_folder(&remote("a/b"), false).await), Status::NotFound);
+    storage.make_folder(&remote("a/b"), true).await.unwrap();
+    storage.make_folder(&remote("a/b"), true).await.unwrap();
+    assert_eq!(status(storage.make_folder(&remote("a/b"), false).await), Status::Exists);
+    folder.put("a/b/c/f", b"x", NewFile { parents: true, ..NewFile::default() }).await.unwrap();
+    assert_eq!(status(storage.remove(&remote("a"), false).await), Status::NotEmpty);
+    assert_eq!(status(storage.rename(&remote("a"), &remote("a/b/x"), false).await), Status::BadPath);
+    storage.rename(&remote("a/b"), &remote("z"), false).await.unwrap();
+    assert_eq!(folder.names("/").await, ["a", "z"]);
+    assert_eq!(status(storage.rename(&remote("z/c/f"), &remote("a"), false).await), Status::Exists);
+    assert_eq!(storage.remove(&remote("z"), true).await.unwrap(), 3);
+    assert_eq!(status(storage.remove(&remote("/"), true).await), Status::BadPath);
+}
+
+#[tokio::test]
+async fn large_folders_come_in_pages() {
+    let folder = Folder::new();
+    for i in 0..1000 {
+        fs::write(folder.path(&format!("{i:04}")), b"").unwrap();
+    }
+    assert_eq!(folder.names("/").await.len(), 1000);
+}
+
+#[tokio::test]
+async fn a_subtree_cannot_see_what_is_above() {
+    let folder = Folder::new();
+    fs::create_dir(folder.path("alice")).unwrap();
+    fs::write(folder.path("secret"), b"x").unwrap();
+    let alice = folder.storage.subtree(&remote("alice")).await.unwrap();
+    assert_eq!(status(alice.open(&remote("../secret")).await.map(drop)), Status::NotFound);
+    assert_eq!(status(alice.open(&remote("secret")).await.map(drop)), Status::NotFound);
+}
+
+#[tokio::test]
+async fn mode_and_mtime_are_kept_when_given() {
+    use std::os::unix::fs::MetadataExt;
+    let folder = Folder::new();
+    let mtime = ftpq_proto::Timestamp::new(1_234_567_890, 123_456_789);
+    for size in [1, 2 * BLOCK] {
+        let name = format!("f{size}");
+        folder.put(&name, &pattern(size), NewFile { mode: Some(0o4751), mtime, ..NewFile::default() }).await.unwrap();
+        let meta = fs::metadata(folder.path(&name)).unwrap();
+        assert_eq!((meta.mode() & 0o7777, meta.mtime(), meta.mtime_nsec()), (0o751, 1_234_567_890, 123_456_789));
+    }
+}
+
+#[tokio::test]
+async fn a_name_longer_than_the_file_system_holds_is_refused() {
+    let folder = Folder::new();
+    let name = ftpq_proto::Name::new("n".repeat(255)).unwrap();
+    let path = RemotePath::root().join(&name).unwrap();
+    folder.storage.create(&path, NewFile::default()).await.unwrap().commit(digest(b"")).await.unwrap();
+    assert!(folder.path(&"n".repeat(255)).exists());
+}

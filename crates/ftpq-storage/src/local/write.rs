@@ -1,0 +1,278 @@
+//! Writing a file so that it appears whole and durable, or not at all.
+//!
+//! The bytes go into a file without a name (`O_TMPFILE`), in the folder where it will stand: nobody
+//! can list or open it, and if this process dies the kernel takes it back. Then: length and digest
+//! are checked, the file is flushed, linked under its name, and the folder is flushed. `linkat`
+//! never replaces; to replace, the file gets a reserved name first and is renamed from it. A failed
+//! `fsync` is never tried again: the kernel may have dropped what it could not write, and would then
+//! report success.
+//!
+//! File systems without `O_TMPFILE` (NFS, some FUSE) get the reserved name from the start.
+
+use std::{os::fd::OwnedFd, sync::Arc};
+
+use async_trait::async_trait;
+use blake3::Hasher;
+use bytes::Bytes;
+use ftpq_proto::{Digest, Kind, Name, RemotePath};
+use rustix::{
+    fs::{self, AtFlags, CWD, FallocateFlags, Mode, OFlags, RenameFlags, Timespec, Timestamps},
+    io::{self, Errno},
+    rand::{GetRandomFlags, getrandom},
+};
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::{
+    blocking,
+    root::{self, Root},
+};
+use crate::{
+    BLOCK, NewFile, Upload,
+    error::{Problem, StorageError},
+};
+
+pub(super) struct LocalUpload {
+    root: Arc<Root>,
+    path: RemotePath,
+    file: NewFile,
+    state: State,
+}
+
+enum State {
+    /// A file of one block at most touches the disk only when it is complete: one trip to the
+    /// blocking threads for everything.
+    Small(Vec<Bytes>),
+    /// A block may be on its way to the disk while the next one arrives.
+    Ready(Staged),
+    Writing(JoinHandle<Result<Staged, Problem>>),
+    /// An earlier call failed, or was dropped halfway.
+    Lost,
+}
+
+impl LocalUpload {
+    pub(super) async fn begin(root: Arc<Root>, path: RemotePath, file: NewFile) -> Result<Self, StorageError> {
+        let mut upload = Self { root, path, file, state: State::Small(Vec::new()) };
+        if file.size > BLOCK as u64 {
+            let (root, path) = (upload.root.clone(), upload.path.clone());
+            let staged = blocking(move || Staged::begin(&root, &path, file)).await;
+            upload.state = State::Ready(staged.map_err(|problem| upload.error(problem))?);
+        }
+        Ok(upload)
+    }
+
+    fn error(&self, problem: Problem) -> StorageError {
+        StorageError::new(&self.path, problem)
+    }
+
+    /// The staged file, once the block before is written.
+    async fn settled(&mut self) -> Result<Staged, Problem> {
+        match std::mem::replace(&mut self.state, State::Lost) {
+            State::Ready(staged) => Ok(staged),
+            State::Writing(task) => task.await.unwrap_or_else(|error| Err(Problem::Io(error.into()))),
+            State::Small(_) | State::Lost => Err(Problem::Refused("writing has failed before")),
+        }
+    }
+}
+
+#[async_trait]
+impl Upload for LocalUpload {
+    async fn write(&mut self, block: Bytes) -> Result<(), StorageError> {
+        if let State::Small(blocks) = &mut self.state {
+            let held: usize = blocks.iter().map(Bytes::len).sum();
+            let actual = (held + block.len()) as u64;
+            if actual > self.file.size {
+                return Err(self.error(Problem::Length { announced: self.file.size, actual }));
+            }
+            blocks.push(block);
+            return Ok(());
+        }
+        let mut staged = self.settled().await.map_err(|problem| self.error(problem))?;
+        self.state = State::Writing(spawn_blocking(move || staged.write(&block).map(|()| staged)));
+        Ok(())
+    }
+
+    async fn commit(mut self: Box<Self>, expected: Digest) -> Result<Digest, StorageError> {
+        let committed = if let State::Small(blocks) = &mut self.state {
+            let blocks = std::mem::take(blocks);
+            let (root, path, file) = (self.root.clone(), self.path.clone(), self.file);
+            blocking(move || {
+                let mut staged = Staged::begin(&root, &path, file)?;
+                blocks.iter().try_for_each(|block| staged.write(block))?;
+                staged.commit(expected)
+            })
+            .await
+        } else {
+            match self.settled().await {
+                Ok(staged) => blocking(move || staged.commit(expected)).await,
+                Err(problem) => Err(problem),
+            }
+        };
+        committed.map_err(|problem| self.error(problem))
+    }
+}
+
+/// A file without a name, and where it will stand. Everything here blocks.
+struct Staged {
+    folder: OwnedFd,
+    name: Name,
+    fd: OwnedFd,
+    /// The reserved name it has while it is being renamed, or from the start on file systems
+    /// without `O_TMPFILE`.
+    reserved: Option<ReservedName>,
+    file: NewFile,
+    written: u64,
+    hasher: Box<Hasher>,
+}
+
+impl Staged {
+    fn begin(root: &Root, path: &RemotePath, file: NewFile) -> Result<Self, Problem> {
+        if path.is_root() {
+            return Err(Problem::IsFolder);
+        }
+        let (folder, name) = match root.parent_of(path) {
+            Err(Problem::NotFound) if file.parents => {
+                root.open_or_make(&path.parent())?;
+                root.parent_of(path)?
+            }
+            found => found?,
+        };
+        check_target(&folder, &name, file.overwrite)?;
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let (fd, reserved) = match fs::openat(&folder, ".", flags | OFlags::TMPFILE, NEW_FILE) {
+            Ok(fd) => (fd, None),
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => {
+                let reserved = ReservedName::new(&folder)?;
+                let flags = flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+                let fd = fs::openat(&folder, reserved.name.as_bytes(), flags, PRIVATE_FILE)?;
+                (fd, Some(reserved))
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if file.size > 0 {
+            // A disk that cannot hold the file says so now. Not every file system can promise.
+            match fs::fallocate(&fd, FallocateFlags::empty(), 0, file.size) {
+                Ok(()) | Err(Errno::OPNOTSUPP) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Self { folder, name, fd, reserved, file, written: 0, hasher: Box::default() })
+    }
+
+    fn write(&mut self, block: &[u8]) -> Result<(), Problem> {
+        let end = self.written + block.len() as u64;
+        if end > self.file.size {
+            return Err(Problem::Length { announced: self.file.size, actual: end });
+        }
+        self.hasher.update(block);
+        let mut rest = block;
+        while !rest.is_empty() {
+            match io::pwrite(&self.fd, rest, end - rest.len() as u64) {
+                Ok(0) => return Err(Problem::Io(std::io::ErrorKind::WriteZero.into())),
+                Ok(len) => rest = rest.get(len..).unwrap_or_default(),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.written = end;
+        Ok(())
+    }
+
+    fn commit(mut self, expected: Digest) -> Result<Digest, Problem> {
+        if self.written != self.file.size {
+            return Err(Problem::Length { announced: self.file.size, actual: self.written });
+        }
+        let actual = Digest::from(*self.hasher.finalize().as_bytes());
+        if actual != expected {
+            return Err(Problem::DigestMismatch { expected, actual });
+        }
+        self.set_metadata()?;
+        fs::fsync(&self.fd)?;
+        self.publish()?;
+        fs::fsync(&self.folder)?;
+        Ok(actual)
+    }
+
+    fn set_metadata(&self) -> Result<(), Problem> {
+        let mode = self.file.mode.map(|mode| mode & 0o777).or(self.reserved.is_some().then_some(0o644));
+        if let Some(mode) = mode {
+            fs::fchmod(&self.fd, Mode::from_raw_mode(mode))?;
+        }
+        if let Some(mtime) = self.file.mtime {
+            let time = |tv_sec, tv_nsec| Timespec { tv_sec, tv_nsec };
+            let last_modification = time(mtime.secs(), mtime.nanos().into());
+            fs::futimens(&self.fd, &Timestamps { last_access: last_modification, last_modification })?;
+        }
+        Ok(())
+    }
+
+    /// The one step in which the file appears.
+    fn publish(&mut self) -> Result<(), Problem> {
+        if self.reserved.is_none() && !self.file.overwrite {
+            return self.link(&self.name);
+        }
+        let reserved = match self.reserved.take() {
+            Some(reserved) => reserved,
+            None => {
+                let reserved = ReservedName::new(&self.folder)?;
+                self.link(&reserved.name)?;
+                reserved
+            }
+        };
+        let flags = if self.file.overwrite { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
+        let (from, to) = (reserved.name.as_bytes(), self.name.as_bytes());
+        fs::renameat_with(&self.folder, from, &self.folder, to, flags)?;
+        reserved.gone();
+        Ok(())
+    }
+
+    fn link(&self, name: &Name) -> Result<(), Problem> {
+        use std::os::fd::AsRawFd;
+        let unnamed = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
+        Ok(fs::linkat(CWD, unnamed, &self.folder, name.as_bytes(), AtFlags::SYMLINK_FOLLOW)?)
+    }
+}
+
+/// A name that nobody can see or guess. Dropped, it is removed.
+struct ReservedName {
+    folder: OwnedFd,
+    name: Name,
+    gone: bool,
+}
+
+impl ReservedName {
+    fn new(folder: &OwnedFd) -> Result<Self, Problem> {
+        let mut random = [0; 16];
+        getrandom(&mut random, GetRandomFlags::empty())?;
+        let name = Name::new(format!(".ftpq-{:032x}", u128::from_ne_bytes(random)))?;
+        debug_assert!(root::is_reserved(name.as_bytes()));
+        Ok(Self { folder: folder.try_clone()?, name, gone: false })
+    }
+
+    fn gone(mut self) {
+        self.gone = true;
+    }
+}
+
+impl Drop for ReservedName {
+    fn drop(&mut self) {
+        if !self.gone {
+            let _ = fs::unlinkat(&self.folder, self.name.as_bytes(), AtFlags::empty());
+        }
+    }
+}
+
+/// Permission bits of new files, before the process's umask.
+const NEW_FILE: Mode = Mode::from_raw_mode(0o666);
+
+/// Permission bits of files that others could open by guessing a name.
+const PRIVATE_FILE: Mode = Mode::from_raw_mode(0o600);
+
+/// Says early what publishing would say after the whole body. Only publishing decides.
+fn check_target(folder: &OwnedFd, name: &Name, overwrite: bool) -> Result<(), Problem> {
+    match fs::statat(folder, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) if root::kind(&stat) == Kind::Folder => Err(Problem::IsFolder),
+        Ok(_) if !overwrite => Err(Problem::Exists),
+        Ok(_) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

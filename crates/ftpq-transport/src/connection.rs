@@ -1,0 +1,151 @@
+//! One connection between two keys.
+
+use std::{net::SocketAddr, time::Duration};
+
+use ftpq_proto::Status;
+use quinn::{ConnectionError, Endpoint, TransportErrorCode, VarInt};
+use rustls::pki_types::CertificateDer;
+
+use crate::{
+    fingerprint::Fingerprint,
+    stream::{RecvHalf, SendHalf},
+    tuning,
+};
+
+/// One connection between two keys. Cheap to clone; all clones are the same connection.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    inner: quinn::Connection,
+    peer: Fingerprint,
+    /// Keeps a client's own endpoint; a server's belongs to its listener.
+    _endpoint: Option<Endpoint>,
+}
+
+impl Connection {
+    /// `None` where the peer proved no key, which our TLS configurations do not let happen.
+    pub(crate) fn new(inner: quinn::Connection, endpoint: Option<Endpoint>) -> Option<Self> {
+        let chain = inner.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+        let peer = Fingerprint::of(chain.first()?).ok()?;
+        Some(Self { inner, peer, _endpoint: endpoint })
+    }
+
+    /// The key that the other side proved to hold.
+    pub fn peer(&self) -> Fingerprint {
+        self.peer
+    }
+
+    /// Where the other side is now: it may move.
+    pub fn remote_address(&self) -> SocketAddr {
+        let address = self.inner.remote_address();
+        SocketAddr::new(address.ip().to_canonical(), address.port())
+    }
+
+    /// The current estimate of the round trip time.
+    pub fn rtt(&self) -> Duration {
+        self.inner.rtt()
+    }
+
+    /// Opens a stream, waiting while the peer allows no more of them.
+    pub async fn open(&self) -> Result<(SendHalf, RecvHalf), Closed> {
+        let (send, recv) = self.inner.open_bi().await?;
+        Ok((SendHalf::new(send), RecvHalf::new(recv)))
+    }
+
+    /// The next stream that the peer opens.
+    pub async fn accept(&self) -> Result<(SendHalf, RecvHalf), Closed> {
+        let (send, recv) = self.inner.accept_bi().await?;
+        Ok((SendHalf::new(send), RecvHalf::new(recv)))
+    }
+
+    /// Grants the peer the windows and streams of somebody who is known.
+    pub fn settle(&self) {
+        self.inner.set_receive_window(tuning::CONNECTION_WINDOW.into());
+        self.inner.set_max_concurrent_bi_streams(tuning::STREAMS.into());
+    }
+
+    /// Ends the connection at once, whatever is in flight. `None` is a plain goodbye.
+    pub fn close(&self, status: Option<Status>, reason: &str) {
+        let code = status.map_or(0, Status::code);
+        self.inner.close(VarInt::from_u32(code), reason.as_bytes());
+    }
+
+    /// [`Self::close`]s with a goodbye and lets it reach the wire, so that the other side need not
+    /// wait for its idle timeout.
+    pub async fn goodbye(&self) {
+        self.close(None, "");
+        // The driver's task sends the packet when it next runs.
+        for _ in 0..4 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Waits for the end of the connection.
+    pub async fn closed(&self) -> Closed {
+        self.inner.closed().await.into()
+    }
+
+    /// Whether the connection has ended, and why.
+    pub fn close_reason(&self) -> Option<Closed> {
+        self.inner.close_reason().map(Closed::from)
+    }
+}
+
+/// Why a connection ended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Closed {
+    /// The other side said goodbye.
+    #[error("the connection was closed")]
+    Goodbye,
+    /// The other side ended it and said why.
+    #[error("closed by the other side: {status}{}{reason}", if reason.is_empty() { "" } else { ": " })]
+    ByPeer {
+        /// For programs.
+        status: Status,
+        /// For a person, as the peer sent it: escape it before it is shown.
+        reason: String,
+    },
+    /// Nothing was heard for [`tuning::IDLE`].
+    #[error("the other side fell silent")]
+    TimedOut,
+    /// The other side has forgotten the connection: it was restarted.
+    #[error("the other side was restarted")]
+    Forgotten,
+    /// This side ended it.
+    #[error("closed here")]
+    Here,
+    /// The two do not speak the same protocol (no common ALPN token or QUIC version).
+    #[error("no common protocol version")]
+    Version,
+    /// QUIC or TLS failed.
+    #[error("connection failed: {0}")]
+    Transport(String),
+}
+
+impl From<ConnectionError> for Closed {
+    fn from(error: ConnectionError) -> Self {
+        /// TLS alert 120, `no_application_protocol` (RFC 7301), as a QUIC error (RFC 9001, section 4.8).
+        const NO_COMMON_ALPN: u8 = 120;
+        match error {
+            ConnectionError::ApplicationClosed(close) => match u32::try_from(close.error_code.into_inner()) {
+                Ok(0) => Closed::Goodbye,
+                code => Closed::ByPeer {
+                    status: code.map_or(Status::Internal, Status::from),
+                    reason: String::from_utf8_lossy(&close.reason).into_owned(),
+                },
+            },
+            ConnectionError::TimedOut => Closed::TimedOut,
+            ConnectionError::Reset => Closed::Forgotten,
+            ConnectionError::LocallyClosed => Closed::Here,
+            ConnectionError::VersionMismatch => Closed::Version,
+            ConnectionError::ConnectionClosed(close)
+                if close.error_code == TransportErrorCode::crypto(NO_COMMON_ALPN) =>
+            {
+                Closed::Version
+            }
+            ConnectionError::TransportError(error) if error.code == TransportErrorCode::crypto(NO_COMMON_ALPN) => {
+                Closed::Version
+            }
+            other => Closed::Transport(other.to_string()),
+        }
+    }
+}

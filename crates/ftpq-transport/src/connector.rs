@@ -1,0 +1,122 @@
+//! A client's end: from a server's addresses and trusted keys to a connection.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use ftpq_proto::Escaped;
+use quinn::{ClientConfig, crypto::rustls::QuicClientConfig};
+use tokio::{task::JoinSet, time};
+
+use crate::{
+    connection::{Closed, Connection},
+    fingerprint::Fingerprint,
+    identity::Identity,
+    listener::endpoint_on,
+    socket,
+    tls::{self, SeenKey},
+    tuning,
+};
+
+/// Connects as one identity.
+#[derive(Clone, Debug)]
+pub struct Connector {
+    identity: Identity,
+}
+
+/// The keys that a server may have. Empty: none is known, and the handshake ends with
+/// [`ConnectError::Untrusted`] before the client's own key is shown.
+pub type ServerTrust = Vec<Fingerprint>;
+
+impl Connector {
+    /// As `identity`.
+    pub fn new(identity: Identity) -> Self {
+        Self { identity }
+    }
+
+    /// This side's key.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.identity.fingerprint()
+    }
+
+    /// Connects to the first of `addresses` that answers, each tried a moment after the one before
+    /// (RFC 8305); the answer must come within `patience`.
+    pub async fn connect(
+        &self,
+        addresses: &[SocketAddr],
+        trust: &ServerTrust,
+        patience: Duration,
+    ) -> Result<Connection, ConnectError> {
+        let mut attempts = JoinSet::new();
+        for (turn, &address) in addresses.iter().enumerate() {
+            let (this, trust) = (self.clone(), trust.clone());
+            attempts.spawn(async move {
+                time::sleep(HEAD_START * turn as u32).await;
+                this.connect_to(address, trust).await
+            });
+        }
+        let first_answer = async {
+            let mut last = ConnectError::NoAnswer;
+            while let Some(attempt) = attempts.join_next().await {
+                match attempt {
+                    Ok(Err(error @ (ConnectError::NoAnswer | ConnectError::Socket(_)))) => last = error,
+                    Ok(answer) => return answer,
+                    Err(_) => {}
+                }
+            }
+            Err(last)
+        };
+        time::timeout(patience, first_answer).await.unwrap_or(Err(ConnectError::NoAnswer))
+    }
+
+    async fn connect_to(&self, address: SocketAddr, trust: ServerTrust) -> Result<Connection, ConnectError> {
+        let seen = SeenKey::default();
+        let tls = tls::client_config(&self.identity, trust.clone(), seen.clone())?;
+        let crypto = QuicClientConfig::try_from(tls).map_err(|error| rustls::Error::General(error.to_string()))?;
+        let mut config = ClientConfig::new(Arc::new(crypto));
+        config.transport_config(tuning::client(address.ip()));
+        let endpoint = endpoint_on(socket::bind_for(address)?, None)?;
+        // The name is never sent and means nothing.
+        let connecting = endpoint
+            .connect_with(config, address, "ftpq")
+            .map_err(|error| ConnectError::Failed(Closed::Transport(error.to_string())))?;
+        match connecting.await {
+            Ok(inner) => Connection::new(inner, Some(endpoint))
+                .ok_or_else(|| ConnectError::Failed(Closed::Transport("the server proved no key".into()))),
+            Err(error) => Err(match (seen.get(), Closed::from(error)) {
+                (Some(key), _) if !trust.contains(&key) => ConnectError::Untrusted { key },
+                (_, Closed::TimedOut) => ConnectError::NoAnswer,
+                (_, Closed::Version) => ConnectError::Version,
+                (_, closed) => ConnectError::Failed(closed),
+            }),
+        }
+    }
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Nothing came back.
+    #[error("no answer")]
+    NoAnswer,
+    /// The server's key is not one of those that were trusted. Nothing was sent to it, and it does
+    /// not know this client's key.
+    #[error("the server's key {key} is not trusted")]
+    Untrusted {
+        /// The key it has.
+        key: Fingerprint,
+    },
+    /// The server speaks another version of ftpq, or not ftpq at all.
+    #[error("the server does not speak {}", Escaped::new(ftpq_proto::ALPN))]
+    Version,
+    /// The server answered and the connection failed.
+    #[error("{0}")]
+    Failed(Closed),
+    /// No socket on this side.
+    #[error("cannot open a UDP socket: {0}")]
+    Socket(#[from] io::Error),
+    /// This side's identity does not make a TLS configuration.
+    #[error("cannot use this identity: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// How long an address is tried alone before the next one is tried as well (RFC 8305, section 5).
+const HEAD_START: Duration = Duration::from_millis(250);

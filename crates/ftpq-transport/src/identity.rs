@@ -1,0 +1,189 @@
+//! A side's own key pair: made at first use, kept in one PEM file that only its owner can read.
+
+use std::{
+    fmt, fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustls::{
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    sign::CertifiedKey,
+};
+
+use crate::{fingerprint::Fingerprint, tls};
+
+/// A private key and the self-made certificate around it.
+#[derive(Clone)]
+pub struct Identity {
+    pub(crate) certified: Arc<CertifiedKey>,
+    fingerprint: Fingerprint,
+}
+
+impl Identity {
+    /// A new key, kept nowhere.
+    pub fn generate() -> Result<Self, IdentityError> {
+        Self::from_pem(&generate_pem()?)
+    }
+
+    /// The key in `file`, which is made, readable by its owner alone, where it is missing.
+    pub fn load_or_create(file: &Path) -> Result<Self, IdentityError> {
+        match Self::load(file) {
+            Err(IdentityError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                match create_private(file, &generate_pem()?) {
+                    // Somebody else was faster: theirs is the key.
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    made => made.map_err(|source| IdentityError::file(file, source))?,
+                }
+                Self::load(file)
+            }
+            loaded => loaded,
+        }
+    }
+
+    /// The key in `file`: a PEM private key and certificate.
+    pub fn load(file: &Path) -> Result<Self, IdentityError> {
+        let pem = fs::read_to_string(file).map_err(|source| IdentityError::file(file, source))?;
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            let mode = fs::metadata(file).map_err(|source| IdentityError::file(file, source))?.mode();
+            if mode & 0o077 != 0 {
+                return Err(IdentityError::Exposed { file: file.into(), mode: mode & 0o777 });
+            }
+        }
+        Self::from_pem(&pem).map_err(|error| match error {
+            IdentityError::Malformed(why) => IdentityError::MalformedFile { file: file.into(), why },
+            other => other,
+        })
+    }
+
+    /// How others know this key.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    fn from_pem(pem: &str) -> Result<Self, IdentityError> {
+        let malformed = |why: &dyn fmt::Display| IdentityError::Malformed(why.to_string());
+        let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|error| malformed(&error))?;
+        let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| malformed(&error))?;
+        let fingerprint = Fingerprint::of(&certificate).map_err(|error| malformed(&error))?;
+        let certified =
+            CertifiedKey::from_der(vec![certificate], key, &tls::provider()).map_err(|error| malformed(&error))?;
+        Ok(Self { certified: Arc::new(certified), fingerprint })
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Never the key.
+        f.debug_tuple("Identity").field(&self.fingerprint).finish()
+    }
+}
+
+/// Why there is no identity.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// The file cannot be read or made.
+    #[error("identity {file}: {source}", file = file.display())]
+    File {
+        /// Which file.
+        file: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Others than its owner can read the private key.
+    #[error("identity {file} is readable by others (mode {mode:o}): run chmod 600 {file}", file = file.display())]
+    Exposed {
+        /// Which file.
+        file: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The PEM holds no private key with its certificate.
+    #[error("not an identity (a PEM private key and its certificate): {0}")]
+    Malformed(String),
+    /// The same, in a file.
+    #[error("identity {file} is not a PEM private key with its certificate: {why}", file = file.display())]
+    MalformedFile {
+        /// Which file.
+        file: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// No key could be made.
+    #[error("cannot make a key: {0}")]
+    Generate(#[from] rcgen::Error),
+}
+
+impl IdentityError {
+    fn file(file: &Path, source: io::Error) -> Self {
+        Self::File { file: file.into(), source }
+    }
+}
+
+/// ECDSA P-256: as safe and about as fast as Ed25519 here, and the one that browsers accept too.
+fn generate_pem() -> Result<String, IdentityError> {
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+    let mut params = rcgen::CertificateParams::new(vec!["ftpq".into()])?;
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "ftpq");
+    let certificate = params.self_signed(&key)?;
+    Ok(key.serialize_pem() + &certificate.pem())
+}
+
+/// Whole or not at all, never replacing: a crash must not leave half a key.
+fn create_private(file: &Path, pem: &str) -> io::Result<()> {
+    let folder = file.parent().unwrap_or(Path::new("."));
+    let mut builder = fs::DirBuilder::new();
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+        builder.mode(0o700);
+        options.mode(0o600);
+    }
+    builder.recursive(true).create(folder)?;
+    let temporary = folder.join(format!(".identity-{}", std::process::id()));
+    let written = options.open(&temporary).and_then(|mut out| {
+        out.write_all(pem.as_bytes())?;
+        out.sync_all()
+    });
+    // A hard link, unlike a rename, does not replace what another process may just have made.
+    let linked = written.and_then(|()| fs::hard_link(&temporary, file));
+    fs::remove_file(&temporary)?;
+    linked
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_made_once_and_kept_private() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("identity/client.pem");
+        let first = Identity::load_or_create(&file).unwrap();
+        assert_eq!(Identity::load_or_create(&file).unwrap().fingerprint(), first.fingerprint());
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+            assert_eq!((mode(&file), mode(file.parent().unwrap())), (0o600, 0o700));
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+            assert!(matches!(Identity::load(&file), Err(IdentityError::Exposed { mode: 0o640, .. })));
+        }
+        assert!(!format!("{first:?}").contains("PRIVATE"));
+    }
+
+    #[test]
+    fn a_file_that_is_no_key_is_named() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("x.pem");
+        create_private(&file, "not pem").unwrap();
+        let error = Identity::load(&file).unwrap_err().to_string();
+        assert!(error.contains("x.pem"), "{error}");
+    }
+}

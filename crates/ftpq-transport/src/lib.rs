@@ -1,0 +1,29 @@
+//! ftpq's way over the network: QUIC connections between two keys, and on each of their streams
+//! one framed exchange.
+//!
+//! This is the only crate that names quinn, so that another QUIC can take its place. It knows the
+//! framing of `ftpq-proto` and nothing of verbs, files or rights.
+//!
+//! - [`Identity`]: a key pair in a self-made certificate; [`Fingerprint`]: how the other side knows it.
+//! - [`Listener`] and [`Connector`]: the two ends of a [`Connection`].
+//! - [`SendHalf`] and [`RecvHalf`]: one stream. Dropping a send half that was not finished resets it,
+//!   so that a truncated body can never look complete.
+//! - [`tuning`]: every number that shapes speed and memory on the wire, with its reason.
+
+mod connection;
+mod connector;
+mod fingerprint;
+mod identity;
+mod listener;
+mod socket;
+mod stream;
+mod tls;
+pub mod tuning;
+
+pub use bytes::Bytes;
+pub use connection::{Closed, Connection};
+pub use connector::{ConnectError, Connector, ServerTrust};
+pub use fingerprint::{Fingerprint, ParseFingerprintError};
+pub use identity::{Identity, IdentityError};
+pub use listener::{BindError, Incoming, Listener};
+pub use stream::{RecvError, RecvHalf, SendError, SendHalf};

@@ -1,0 +1,117 @@
+//! A server's end: a socket that takes connections.
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use ftpq_proto::Status;
+use quinn::{Endpoint, EndpointConfig, ServerConfig, TokioRuntime, VarInt, crypto::rustls::QuicServerConfig};
+use tokio::time::timeout;
+
+use crate::{
+    connection::{Closed, Connection},
+    identity::Identity,
+    socket, tuning,
+};
+
+/// A UDP socket on which a server takes connections.
+#[derive(Debug)]
+pub struct Listener {
+    endpoint: Endpoint,
+    config: ServerConfig,
+    address: SocketAddr,
+}
+
+impl Listener {
+    /// Binds `address`. Port 0 takes a free one; `[::]` takes IPv4 as well.
+    pub fn bind(address: SocketAddr, identity: &Identity) -> Result<Self, BindError> {
+        let crypto = QuicServerConfig::try_from(crate::tls::server_config(identity)?)
+            .map_err(|error| rustls::Error::General(error.to_string()))?;
+        let mut config = ServerConfig::with_crypto(Arc::new(crypto));
+        config
+            .max_incoming(tuning::INCOMING_MAX)
+            .incoming_buffer_size(tuning::INCOMING_BUFFER)
+            .incoming_buffer_size_total(tuning::INCOMING_BUFFER_TOTAL);
+        let bind = || {
+            let socket = socket::bind(address)?;
+            let endpoint = endpoint_on(socket, Some(config.clone()))?;
+            Ok((endpoint.local_addr()?, endpoint))
+        };
+        let (address, endpoint) = bind().map_err(|source| BindError::Socket { address, source })?;
+        Ok(Self { endpoint, config, address })
+    }
+
+    /// Where it listens: the port that port 0 got.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The next connection attempt; `None` once it is closed.
+    pub async fn accept(&self) -> Option<Incoming> {
+        let inner = self.endpoint.accept().await?;
+        Some(Incoming { inner, config: self.config.clone() })
+    }
+
+    /// Takes no more connections. Those that are there go on.
+    pub fn refuse_new(&self) {
+        self.endpoint.set_server_config(None);
+    }
+
+    /// Ends every connection, saying why, and waits until the peers were told.
+    pub async fn close(&self, status: Status, reason: &str) {
+        self.endpoint.close(VarInt::from_u32(status.code()), reason.as_bytes());
+        // Draining takes three round trips' worth of time; nobody waits longer for a goodbye.
+        let _ = timeout(tuning::HANDSHAKE / 8, self.endpoint.wait_idle()).await;
+    }
+}
+
+/// A connection attempt that nothing was answered yet.
+#[derive(Debug)]
+pub struct Incoming {
+    inner: quinn::Incoming,
+    config: ServerConfig,
+}
+
+impl Incoming {
+    /// Where it comes from, perhaps forged.
+    pub fn remote_address(&self) -> SocketAddr {
+        self.inner.remote_address()
+    }
+
+    /// Goes through the handshake, within [`tuning::HANDSHAKE`].
+    pub async fn accept(mut self) -> Result<Connection, Closed> {
+        self.config.transport_config(tuning::server(self.inner.remote_address().ip()));
+        let connecting = self.inner.accept_with(Arc::new(self.config))?;
+        let inner = timeout(tuning::HANDSHAKE, connecting).await.map_err(|_| Closed::TimedOut)??;
+        Connection::new(inner, None).ok_or_else(|| Closed::Transport("the client proved no key".into()))
+    }
+
+    /// Says no.
+    pub fn refuse(self) {
+        self.inner.refuse();
+    }
+}
+
+/// Why a server cannot listen.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The address is taken, not ours, or not allowed.
+    #[error("cannot listen on UDP {address}: {source}")]
+    Socket {
+        /// Which address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The identity does not make a TLS configuration.
+    #[error("cannot use this identity: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// Ready to receive the largest datagram that any path may carry.
+pub(crate) fn endpoint_on(
+    socket: Arc<dyn quinn::AsyncUdpSocket>,
+    server: Option<ServerConfig>,
+) -> io::Result<Endpoint> {
+    let mut config = EndpointConfig::default();
+    config.max_udp_payload_size(65_527).map_err(io::Error::other)?;
+    Endpoint::new_with_abstract_socket(config, server, socket, Arc::new(TokioRuntime))
+}

@@ -1,0 +1,207 @@
+//! The two halves of one stream: frames, and raw blocks between them.
+//!
+//! One task owns a half. Sending and receiving are not safe to cancel: a half whose operation was
+//! dropped or timed out is of no further use, and dropping it tells the peer.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use ftpq_proto::{
+    Status,
+    codec::{self, DecodeError, EncodeError, PREFIX_LEN},
+};
+use quinn::{ConnectionError, ReadError, VarInt, WriteError};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::timeout;
+
+use crate::{connection::Closed, tuning::STALL};
+
+/// The half that this side sends on. Dropped before [`finish`](Self::finish), it resets the stream:
+/// what was cut must not look complete.
+#[derive(Debug)]
+pub struct SendHalf {
+    inner: quinn::SendStream,
+    finished: bool,
+}
+
+impl SendHalf {
+    pub(crate) fn new(inner: quinn::SendStream) -> Self {
+        Self { inner, finished: false }
+    }
+
+    /// Which streams go first where the path is full: higher before lower, 0 at the start.
+    pub fn set_priority(&mut self, priority: i32) {
+        // Fails only on a stream that has ended, where it no longer matters.
+        let _ = self.inner.set_priority(priority);
+    }
+
+    /// Sends one value as a frame.
+    pub async fn frame<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), SendError> {
+        let frame = codec::encode(value)?;
+        self.block(frame.into()).await
+    }
+
+    /// Sends raw bytes without copying them. Returns when all are in quinn's send buffer, which is
+    /// bounded, and fails when the peer takes them too slowly.
+    pub async fn block(&mut self, bytes: Bytes) -> Result<(), SendError> {
+        match timeout(STALL, self.inner.write_chunk(bytes)).await {
+            Ok(written) => Ok(written?),
+            Err(_) => Err(SendError::Stalled),
+        }
+    }
+
+    /// Marks the end. All that was sent still goes out.
+    pub fn finish(&mut self) {
+        self.finished = true;
+        // Fails only where the peer has stopped the stream or the connection is gone.
+        let _ = self.inner.finish();
+    }
+
+    /// After [`finish`](Self::finish): waits until the peer's QUIC has everything, or does not want it.
+    /// Says nothing about whether the peer's program has.
+    pub async fn delivered(&mut self) {
+        let _ = self.inner.stopped().await;
+    }
+
+    /// Ends the stream as failed.
+    pub fn reset(&mut self, status: Status) {
+        self.finished = true;
+        let _ = self.inner.reset(VarInt::from_u32(status.code()));
+    }
+}
+
+impl Drop for SendHalf {
+    fn drop(&mut self) {
+        // quinn's own drop would finish the stream.
+        if !self.finished {
+            self.reset(Status::Cancelled);
+        }
+    }
+}
+
+/// The half that this side receives on. Dropped before its end, it tells the peer to stop.
+#[derive(Debug)]
+pub struct RecvHalf {
+    inner: quinn::RecvStream,
+}
+
+impl RecvHalf {
+    pub(crate) fn new(inner: quinn::RecvStream) -> Self {
+        Self { inner }
+    }
+
+    /// Receives one frame, all of it within `patience`.
+    pub async fn frame<T: DeserializeOwned>(&mut self, patience: Duration) -> Result<T, RecvError> {
+        let receive = async {
+            let mut prefix = [0; PREFIX_LEN];
+            self.fill(&mut prefix).await?;
+            let mut body = vec![0; codec::body_len(prefix)?];
+            self.fill(&mut body).await?;
+            Ok(codec::decode(&body)?)
+        };
+        timeout(patience, receive).await.unwrap_or(Err(RecvError::Stalled))
+    }
+
+    /// Receives exactly `len` raw bytes.
+    pub async fn block(&mut self, len: usize) -> Result<Bytes, RecvError> {
+        let mut block = vec![0; len];
+        timeout(STALL, self.fill(&mut block)).await.unwrap_or(Err(RecvError::Stalled))?;
+        Ok(block.into())
+    }
+
+    /// Tells the peer that nothing more is wanted, and why.
+    pub fn stop(&mut self, status: Status) {
+        let _ = self.inner.stop(VarInt::from_u32(status.code()));
+    }
+
+    async fn fill(&mut self, mut buffer: &mut [u8]) -> Result<(), RecvError> {
+        while !buffer.is_empty() {
+            let len = self.inner.read(buffer).await?.ok_or(RecvError::Ended)?;
+            buffer = buffer.get_mut(len..).unwrap_or_default();
+        }
+        Ok(())
+    }
+}
+
+impl Drop for RecvHalf {
+    fn drop(&mut self) {
+        self.stop(Status::Cancelled);
+    }
+}
+
+/// Why something could not be sent.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// The receiver gave up and says why.
+    #[error("the receiver stopped: {0}")]
+    Stopped(Status),
+    /// The receiver takes nothing any more.
+    #[error("the other side made no progress for {} s", STALL.as_secs())]
+    Stalled,
+    /// The connection is gone.
+    #[error(transparent)]
+    Closed(#[from] Closed),
+    /// A message that does not fit the wire: a bug on this side.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+}
+
+impl From<WriteError> for SendError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Stopped(code) => SendError::Stopped(status_of(code)),
+            WriteError::ConnectionLost(error) => SendError::Closed(error.into()),
+            WriteError::ClosedStream => SendError::Stopped(Status::Cancelled),
+            WriteError::ZeroRttRejected => SendError::Closed(Closed::Transport("0-RTT rejected".into())),
+        }
+    }
+}
+
+/// Why something could not be received.
+#[derive(Debug, thiserror::Error)]
+pub enum RecvError {
+    /// The sender gave up and says why.
+    #[error("the sender gave up: {0}")]
+    Reset(Status),
+    /// The stream ended where more was due.
+    #[error("the stream ended too early")]
+    Ended,
+    /// Nothing, or too little, came in time.
+    #[error("the other side made no progress in time")]
+    Stalled,
+    /// What came is no message.
+    #[error(transparent)]
+    Malformed(#[from] DecodeError),
+    /// The connection is gone.
+    #[error(transparent)]
+    Closed(#[from] Closed),
+}
+
+impl From<ReadError> for RecvError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Reset(code) => RecvError::Reset(status_of(code)),
+            ReadError::ConnectionLost(error) => RecvError::Closed(error.into()),
+            ReadError::ClosedStream => RecvError::Ended,
+            ReadError::IllegalOrderedRead => RecvError::Closed(Closed::from(ConnectionError::LocallyClosed)),
+            ReadError::ZeroRttRejected => RecvError::Closed(Closed::Transport("0-RTT rejected".into())),
+        }
+    }
+}
+
+impl RecvError {
+    /// What to tell the sender of it.
+    pub fn status(&self) -> Status {
+        match self {
+            RecvError::Reset(_) | RecvError::Closed(_) => Status::Cancelled,
+            RecvError::Ended => Status::Truncated,
+            RecvError::Stalled => Status::TimedOut,
+            RecvError::Malformed(DecodeError::TooLarge { .. }) => Status::TooLarge,
+            RecvError::Malformed(_) => Status::Malformed,
+        }
+    }
+}
+
+fn status_of(code: VarInt) -> Status {
+    u32::try_from(code.into_inner()).map_or(Status::Internal, Status::from)
+}

@@ -1,0 +1,102 @@
+//! Every number that shapes speed and memory on the wire, in one place, each with its reason.
+//!
+//! quinn's own defaults fit neither a file transfer (small socket buffers, an ACK for every second
+//! packet) nor a server of many clients (a connection may buffer without limit). What is said to be
+//! measured was: 2 GiB over loopback, medians; see `docs/benchmarks.md`.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use quinn::{AckFrequencyConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
+
+/// Bytes asked of the kernel for each direction of a socket. Its own default of about 200 kB loses
+/// thousands of packets per file; more than this gains nothing.
+pub const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
+
+/// Bytes in flight on one stream. Covers 300 Mbit/s at 100 ms; larger windows fall out of the
+/// cache on fast paths.
+pub const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
+
+/// Bytes that a peer may have in flight on all streams of a connection: what one peer can make
+/// this side hold.
+pub const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+
+/// Bytes handed to quinn and not yet acknowledged, over all streams of a connection.
+pub const SEND_WINDOW: u64 = 8 * 1024 * 1024;
+
+/// The same as [`CONNECTION_WINDOW`], before the peer's first command told who it is.
+pub const UNSETTLED_WINDOW: u32 = 64 * 1024;
+
+/// Streams that a peer may have open before its first command was settled: that command and the one
+/// that rides in the same flight.
+pub const UNSETTLED_STREAMS: u32 = 2;
+
+/// Streams that a peer may have open: enough for a tree of small files to fill a long path.
+pub const STREAMS: u32 = 256;
+
+/// A connection without any packet for this long is dead. Both sides' values count; the smaller wins.
+pub const IDLE: Duration = Duration::from_secs(30);
+
+/// A client lets no connection fall silent for longer: NATs forget UDP flows after 30 s and more.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// One block must make it through a stream within this time, or the peer counts as stalled: 4 kB/s.
+pub const STALL: Duration = Duration::from_secs(60);
+
+/// Packets that may arrive before an ACK must go out (RFC 9000 says 2): fewer system calls.
+pub const ACK_EVERY: u32 = 10;
+
+/// UDP payload on ordinary paths: quinn's default, which fits Ethernet with a tunnel to spare.
+pub const MTU: u16 = 1452;
+
+/// UDP payload on loopback: its MTU of 65,536 less the IPv6 and UDP headers. Fewer, larger packets
+/// are the cheapest bytes there are: 1,680 MB/s against 780 with [`MTU`].
+pub const LOOPBACK_MTU: u16 = 65_488;
+
+/// The most that one `sendmsg` may carry, however many segments (Linux: 65,535 less IPv4 and UDP
+/// headers). quinn does not know this limit, and takes the `EMSGSIZE` for packet loss.
+pub const GSO_BYTES_MAX: usize = 65_507;
+
+/// Connections that may be waiting for their handshake. quinn's 65,536 would be a gift to a flood.
+pub const INCOMING_MAX: usize = 1024;
+
+/// Bytes held for one, and for all connections that are not accepted yet: first flights only.
+pub const INCOMING_BUFFER: u64 = 64 * 1024;
+/// See [`INCOMING_BUFFER`].
+pub const INCOMING_BUFFER_TOTAL: u64 = 16 * 1024 * 1024;
+
+/// A handshake must be over within this time.
+pub const HANDSHAKE: Duration = Duration::from_secs(8);
+
+/// What a client wants of a connection to `peer`.
+pub(crate) fn client(peer: IpAddr) -> Arc<TransportConfig> {
+    let mut config = common(peer);
+    config.receive_window(CONNECTION_WINDOW.into());
+    config.max_concurrent_bidi_streams(VarInt::from_u32(0)); // only clients open streams
+    config.keep_alive_interval(Some(KEEP_ALIVE));
+    Arc::new(config)
+}
+
+/// What a server grants a `peer` that it does not know yet; [`crate::Connection::settle`] grants more.
+pub(crate) fn server(peer: IpAddr) -> Arc<TransportConfig> {
+    let mut config = common(peer);
+    config.receive_window(UNSETTLED_WINDOW.into());
+    config.max_concurrent_bidi_streams(UNSETTLED_STREAMS.into());
+    Arc::new(config)
+}
+
+fn common(peer: IpAddr) -> TransportConfig {
+    let mut acks = AckFrequencyConfig::default();
+    acks.ack_eliciting_threshold(ACK_EVERY.into());
+    let mut discovery = MtuDiscoveryConfig::default();
+    discovery.upper_bound(if peer.to_canonical().is_loopback() { LOOPBACK_MTU } else { MTU });
+    let mut config = TransportConfig::default();
+    config
+        .stream_receive_window(STREAM_WINDOW.into())
+        .send_window(SEND_WINDOW)
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .datagram_receive_buffer_size(None)
+        .max_idle_timeout(IdleTimeout::try_from(IDLE).ok())
+        .ack_frequency_config(Some(acks))
+        .mtu_discovery_config(Some(discovery));
+    config
+}

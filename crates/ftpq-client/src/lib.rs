@@ -1,1 +1,19 @@
-//! x
+//! ftpq's client side: a [`Session`] on a server, its files as a [`Storage`](ftpq_storage::Storage)
+//! ([`Remote`]), and the one way of copying files and trees between any two storages ([`copy`]).
+//!
+//! Uploading is copying from a local storage to a remote one, downloading the reverse: both read,
+//! hash, verify and publish through the same code.
+//!
+//! Nothing here asks a person or prints: trust is decided by the caller, progress is told to a
+//! [`Progress`].
+
+pub mod copy;
+pub mod known_servers;
+mod progress;
+mod remote;
+mod session;
+
+pub use known_servers::KnownServers;
+pub use progress::{FileId, Progress};
+pub use remote::Remote;
+pub use session::{CallError, Session};

@@ -1,0 +1,40 @@
+//! How a copy is getting on, told to whoever draws it.
+
+use ftpq_proto::RemotePath;
+
+use crate::copy::CopyError;
+
+/// One file within a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileId(pub(crate) u64);
+
+/// Is told how a copy is getting on. Called often, from the tasks that copy: it must be quick.
+pub trait Progress: Send + Sync {
+    /// More work was found: so many files, so many bytes.
+    fn planned(&self, files: u64, bytes: u64);
+
+    /// A file of `size` bytes begins.
+    fn started(&self, file: FileId, path: &RemotePath, size: u64);
+
+    /// So many of its bytes were taken over.
+    fn advanced(&self, file: FileId, bytes: u64);
+
+    /// It is there: verified, durable, visible.
+    fn finished(&self, file: FileId);
+
+    /// It is not there. `file` is `None` for what never began: a folder that could not be read.
+    fn failed(&self, file: Option<FileId>, error: &CopyError);
+
+    /// A link or special file was left out.
+    fn skipped(&self, path: &RemotePath, why: &str);
+}
+
+/// Nobody draws.
+impl Progress for () {
+    fn planned(&self, _: u64, _: u64) {}
+    fn started(&self, _: FileId, _: &RemotePath, _: u64) {}
+    fn advanced(&self, _: FileId, _: u64) {}
+    fn finished(&self, _: FileId) {}
+    fn failed(&self, _: Option<FileId>, _: &CopyError) {}
+    fn skipped(&self, _: &RemotePath, _: &str) {}
+}

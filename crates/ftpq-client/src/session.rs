@@ -1,0 +1,242 @@
+//! One connection to a server, and the commands on it.
+
+use std::sync::Arc;
+
+use ciborium::Value;
+use ftpq_proto::{
+    RemotePath, Status, VERSION,
+    codec::{DecodeError, EncodeError},
+    commands::con,
+    message::{Failed, Reply, Request, Response},
+};
+use ftpq_transport::{Closed, Connection, RecvError, RecvHalf, SendError, SendHalf};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::watch;
+
+/// A connection on which CON was sent. Commands may be called at once: the server holds them until
+/// it has answered CON, and refuses them if it refuses that. Clones share the connection.
+#[derive(Clone)]
+pub struct Session {
+    connection: Connection,
+    welcome: watch::Receiver<Option<Result<Arc<con::Welcome>, Arc<CallError>>>>,
+}
+
+impl Session {
+    /// Sends CON, naming this client `agent`, and does not wait for the answer.
+    pub async fn open(connection: Connection, agent: &str) -> Result<Self, CallError> {
+        let args = con::Args { versions: vec![VERSION], agent: agent.into(), features: Vec::new() };
+        let mut call = Call::open(&connection, con::VERB, &RemotePath::root(), &args).await?;
+        call.send.finish();
+        let (answer, welcome) = watch::channel(None);
+        tokio::spawn(async move {
+            let settled = call.reply().await.map(Arc::new).map_err(Arc::new);
+            answer.send_replace(Some(settled));
+        });
+        Ok(Self { connection, welcome })
+    }
+
+    /// What the server answered to CON.
+    pub async fn welcome(&self) -> Result<Arc<con::Welcome>, Arc<CallError>> {
+        let mut welcome = self.welcome.clone();
+        let answered = welcome.wait_for(Option::is_some).await;
+        let lost = || Err(Arc::new(CallError::Closed(Closed::Here)));
+        answered.ok().and_then(|answer| answer.clone()).unwrap_or_else(lost)
+    }
+
+    /// Runs a verb that has neither items nor a body.
+    pub async fn call<A: Serialize, R: DeserializeOwned>(
+        &self,
+        verb: &str,
+        cwd: &RemotePath,
+        args: &A,
+    ) -> Result<R, CallError> {
+        let mut call = self.begin(verb, cwd, args).await?;
+        call.send.finish();
+        call.reply().await
+    }
+
+    /// Runs any verb that sends no body, handing each of its items to `item`.
+    pub async fn call_items<A: Serialize>(
+        &self,
+        verb: &str,
+        cwd: &RemotePath,
+        args: &A,
+        mut item: impl FnMut(Value),
+    ) -> Result<Value, CallError> {
+        let mut call = self.begin(verb, cwd, args).await?;
+        call.send.finish();
+        loop {
+            match call.next().await? {
+                Part::Item(value) => item(value),
+                Part::Head(_) => return Err(CallError::Unexpected("a body")),
+                Part::Reply(value) => return Ok(value),
+            }
+        }
+    }
+
+    /// Opens a stream and sends the request.
+    pub(crate) async fn begin<A: Serialize>(&self, verb: &str, cwd: &RemotePath, args: &A) -> Result<Call, CallError> {
+        Call::open(&self.connection, verb, cwd, args).await
+    }
+
+    /// The connection underneath.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Says goodbye.
+    pub async fn close(&self) {
+        self.connection.goodbye().await;
+    }
+}
+
+/// One command on its stream.
+pub(crate) struct Call {
+    pub(crate) send: SendHalf,
+    pub(crate) recv: RecvHalf,
+}
+
+/// What a server says within a command.
+pub(crate) enum Part {
+    Item(Value),
+    Head(Value),
+    Reply(Value),
+}
+
+impl Call {
+    async fn open<A: Serialize>(
+        connection: &Connection,
+        verb: &str,
+        cwd: &RemotePath,
+        args: &A,
+    ) -> Result<Self, CallError> {
+        let (mut send, recv) = connection.open().await?;
+        send.frame(&Request { verb: verb.into(), cwd: cwd.clone(), args }).await?;
+        Ok(Self { send, recv })
+    }
+
+    /// The next frame from the server; an error reply is an error. A live server may take its time
+    /// (flushing a large file), and a dead one ends the connection.
+    pub(crate) async fn next(&mut self) -> Result<Part, CallError> {
+        match self.recv.frame(PATIENCE).await? {
+            Response::Item(value) => Ok(Part::Item(value)),
+            Response::Head(value) => Ok(Part::Head(value)),
+            Response::Reply(Reply::Ok(value)) => Ok(Part::Reply(value)),
+            Response::Reply(Reply::Error(failed)) => Err(CallError::Refused(failed)),
+        }
+    }
+
+    /// The reply, which must be next.
+    pub(crate) async fn reply<R: DeserializeOwned>(&mut self) -> Result<R, CallError> {
+        match self.next().await? {
+            Part::Reply(value) => decode(&value),
+            Part::Item(_) => Err(CallError::Unexpected("an item")),
+            Part::Head(_) => Err(CallError::Unexpected("a body")),
+        }
+    }
+
+    /// The head, which must be next.
+    pub(crate) async fn head<H: DeserializeOwned>(&mut self) -> Result<H, CallError> {
+        match self.next().await? {
+            Part::Head(value) => decode(&value),
+            Part::Item(_) => Err(CallError::Unexpected("an item")),
+            Part::Reply(_) => Err(CallError::Unexpected("a reply without a body")),
+        }
+    }
+
+    /// Why the server stopped taking what is sent: its reply says so, if it still comes.
+    pub(crate) async fn why(&mut self, error: SendError) -> CallError {
+        match error {
+            SendError::Stopped(status) => match self.next().await {
+                Err(error @ CallError::Refused(_)) => error,
+                _ => CallError::Refused(Failed { status, message: "the server gave up".into() }),
+            },
+            other => other.into(),
+        }
+    }
+}
+
+/// Decodes a part of an answer.
+pub(crate) fn decode<T: DeserializeOwned>(value: &Value) -> Result<T, CallError> {
+    value.deserialized().map_err(|error| CallError::Malformed(DecodeError::Malformed(error.to_string())))
+}
+
+/// Why a command did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// The server says no. The text is the server's: escape it before it is shown.
+    #[error("{}", _0.message)]
+    Refused(Failed),
+    /// The server sent what is no message of ftpq's.
+    #[error("the server does not follow the protocol: {0}")]
+    Malformed(DecodeError),
+    /// The server sent something out of order.
+    #[error("the server does not follow the protocol: {0} came out of turn")]
+    Unexpected(&'static str),
+    /// The server ended the stream without a reply.
+    #[error("the server broke off: {0}")]
+    BrokenOff(Status),
+    /// Nothing came, though the connection is alive.
+    #[error("the server made no progress in time")]
+    Stalled,
+    /// The connection is gone.
+    #[error("{0}")]
+    Closed(Closed),
+    /// The request does not fit the wire.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+}
+
+impl CallError {
+    /// The same for programs.
+    pub fn status(&self) -> Status {
+        match self {
+            CallError::Refused(failed) => failed.status,
+            CallError::Malformed(_) | CallError::Unexpected(_) => Status::Malformed,
+            CallError::BrokenOff(status) => *status,
+            CallError::Stalled => Status::TimedOut,
+            CallError::Closed(Closed::ByPeer { status, .. }) => *status,
+            CallError::Closed(Closed::Version) => Status::Version,
+            CallError::Closed(_) => Status::Unavailable,
+            CallError::Encode(_) => Status::TooLarge,
+        }
+    }
+
+    /// Whether the connection is of no further use.
+    pub fn is_connection_lost(&self) -> bool {
+        matches!(self, CallError::Closed(_))
+    }
+}
+
+impl From<Closed> for CallError {
+    fn from(closed: Closed) -> Self {
+        CallError::Closed(closed)
+    }
+}
+
+impl From<SendError> for CallError {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Stopped(status) => CallError::BrokenOff(status),
+            SendError::Stalled => CallError::Stalled,
+            SendError::Closed(closed) => CallError::Closed(closed),
+            SendError::Encode(error) => CallError::Encode(error),
+        }
+    }
+}
+
+impl From<RecvError> for CallError {
+    fn from(error: RecvError) -> Self {
+        match error {
+            RecvError::Reset(status) => CallError::BrokenOff(status),
+            RecvError::Ended => CallError::BrokenOff(Status::Truncated),
+            RecvError::Stalled => CallError::Stalled,
+            RecvError::Malformed(error) => CallError::Malformed(error),
+            RecvError::Closed(closed) => CallError::Closed(closed),
+        }
+    }
+}
+
+/// How long a live server may take for one answer: as long as flushing a very large file to a slow
+/// disk. A dead server is noticed by the connection's idle timeout, much sooner.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(15 * 60);

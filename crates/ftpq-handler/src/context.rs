@@ -1,0 +1,94 @@
+//! What a handler knows of the command it runs.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use ftpq_proto::{RemotePath, Right, Rights, Spec, Status, UserPath};
+use ftpq_storage::Storage;
+use ftpq_transport::Fingerprint;
+
+use crate::failure::Failure;
+
+/// Who asks, from where, and for what: one for each command.
+pub struct Context {
+    user: Arc<User>,
+    remote: SocketAddr,
+    cwd: RemotePath,
+    storage: Arc<dyn Storage>,
+    service: Arc<Service>,
+    subject: Mutex<Option<RemotePath>>,
+}
+
+/// Whom the server takes the client for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// The name in the server's list.
+    pub name: String,
+    /// The key that the client proved to hold.
+    pub key: Fingerprint,
+    /// What the user may do.
+    pub rights: Rights,
+}
+
+/// The server as a whole.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// Its name and release.
+    pub agent: String,
+    /// Its verbs, in the order of their names.
+    pub verbs: Vec<Spec>,
+}
+
+impl Context {
+    /// For dispatchers, and for tests of handlers.
+    pub fn new(
+        user: Arc<User>,
+        remote: SocketAddr,
+        cwd: RemotePath,
+        storage: Arc<dyn Storage>,
+        service: Arc<Service>,
+    ) -> Self {
+        Self { user, remote, cwd, storage, service, subject: Mutex::new(None) }
+    }
+
+    /// Who asks.
+    pub fn user(&self) -> &User {
+        &self.user
+    }
+
+    /// Where from.
+    pub fn remote_address(&self) -> SocketAddr {
+        self.remote
+    }
+
+    /// The files of this user, and no others.
+    pub fn storage(&self) -> &dyn Storage {
+        &*self.storage
+    }
+
+    /// The server's own data.
+    pub fn service(&self) -> &Service {
+        &self.service
+    }
+
+    /// Where `typed` leads from the client's folder. The first path that a command resolves is the
+    /// one that the log names.
+    pub fn resolve(&self, typed: &UserPath) -> Result<RemotePath, Failure> {
+        let path =
+            typed.resolve(&self.cwd).map_err(|error| Failure::new(Status::BadPath, format!("{typed}: {error}")))?;
+        self.subject.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| path.clone());
+        Ok(path)
+    }
+
+    /// Fails unless the user has `right`, for what a command needs beyond its verb's own right.
+    pub fn require(&self, right: Right) -> Result<(), Failure> {
+        if self.user.rights.contains(right) { Ok(()) } else { Err(Failure::forbidden(&self.user, right)) }
+    }
+
+    /// The path that the log names.
+    pub fn subject(&self) -> Option<RemotePath> {
+        self.subject.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

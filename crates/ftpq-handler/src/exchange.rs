@@ -1,0 +1,121 @@
+//! A command's stream as its handler sees it: items, one head, one body. The reply is the
+//! dispatcher's.
+
+use bytes::Bytes;
+use ciborium::Value;
+use ftpq_proto::{
+    Digest, Status,
+    message::{Response, Trailer},
+};
+use ftpq_storage::{BLOCK, Reader, Upload};
+use ftpq_transport::{RecvHalf, SendHalf, tuning};
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+/// The stream of one command.
+pub struct Exchange {
+    send: SendHalf,
+    recv: RecvHalf,
+    phase: Phase,
+    bytes: u64,
+}
+
+/// How far the grammar of [`ftpq_proto::message`] has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Items, the head, or the reply may follow.
+    Open,
+    /// A body is on its way to the client: anything but its end is a cut.
+    Sending,
+    /// Only the reply may follow.
+    Done,
+}
+
+impl Exchange {
+    /// For dispatchers: the request was read, nothing was answered.
+    pub fn new(send: SendHalf, recv: RecvHalf) -> Self {
+        Self { send, recv, phase: Phase::Open, bytes: 0 }
+    }
+
+    /// Sends one part of a result that comes in parts.
+    pub async fn item<T: Serialize>(&mut self, item: &T) -> Result<(), Failure> {
+        self.in_phase(Phase::Open)?;
+        Ok(self.send.frame(&Response::Item(value(item)?)).await?)
+    }
+
+    /// Sends `head`, then the file, then its digest, which is returned.
+    pub async fn send_file<H: Serialize>(&mut self, head: &H, mut file: Box<dyn Reader>) -> Result<Digest, Failure> {
+        self.in_phase(Phase::Open)?;
+        self.send.frame(&Response::Head(value(head)?)).await?;
+        self.phase = Phase::Sending;
+        while let Some(block) = file.next_block().await? {
+            self.send_block(block).await?;
+        }
+        let digest = file.finish().await?;
+        self.send.frame(&Trailer { digest }).await?;
+        self.phase = Phase::Done;
+        Ok(digest)
+    }
+
+    /// Sends `go`, where the client waits for it, and receives `size` bytes into `file`. Returns the
+    /// digest of what the client sent: committing `file` checks it against what arrived.
+    pub async fn receive_file<H: Serialize>(
+        &mut self,
+        go: Option<&H>,
+        size: u64,
+        file: &mut dyn Upload,
+    ) -> Result<Digest, Failure> {
+        self.in_phase(Phase::Open)?;
+        self.phase = Phase::Done;
+        if let Some(go) = go {
+            self.send.frame(&Response::Head(value(go)?)).await?;
+        }
+        let mut left = size;
+        while left > 0 {
+            let block = self.recv.block(left.min(BLOCK as u64) as usize).await?;
+            left -= block.len() as u64;
+            self.bytes += block.len() as u64;
+            file.write(block).await?;
+        }
+        let trailer: Trailer = self.recv.frame(tuning::STALL).await?;
+        Ok(trailer.digest)
+    }
+
+    /// For dispatchers: which streams go first where the path is full.
+    pub fn set_priority(&mut self, priority: i32) {
+        self.send.set_priority(priority);
+    }
+
+    /// Bytes of body that went either way.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// For dispatchers: the halves, and whether a body was cut on its way out, after which no reply
+    /// can follow.
+    pub fn into_parts(self) -> (SendHalf, RecvHalf, bool) {
+        (self.send, self.recv, self.phase == Phase::Sending)
+    }
+
+    async fn send_block(&mut self, block: Bytes) -> Result<(), Failure> {
+        let len = block.len() as u64;
+        self.send.block(block).await?;
+        self.bytes += len;
+        Ok(())
+    }
+
+    fn in_phase(&self, phase: Phase) -> Result<(), Failure> {
+        if self.phase == phase { Ok(()) } else { Err(Failure::internal("a handler used its exchange out of order")) }
+    }
+}
+
+fn value<T: Serialize>(value: &T) -> Result<Value, Failure> {
+    Value::serialized(value).map_err(|error| Failure::internal(error.to_string()))
+}
+
+impl From<ftpq_proto::codec::EncodeError> for Failure {
+    fn from(error: ftpq_proto::codec::EncodeError) -> Self {
+        Failure::new(Status::TooLarge, error.to_string())
+    }
+}

@@ -1,0 +1,164 @@
+//! One command: reads the request, admits it, checks the right, runs the handler, always answers.
+//!
+//! This is the only place where a status is written to a client, and the only one that decides
+//! whether a handler runs. A handler cannot forget a check, leave a client waiting, or take the
+//! server down.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
+
+use ciborium::Value;
+use ftpq_handler::{Context, Exchange, Failure, User};
+use ftpq_proto::{
+    RemotePath, Status,
+    commands::con,
+    message::{Reply, Request, Response},
+};
+use ftpq_transport::{RecvHalf, SendHalf};
+use futures_util::FutureExt;
+use tokio::time::timeout;
+
+use crate::{
+    access::Grant,
+    limits::{REQUEST, SETTLE},
+    observer::Event,
+    session::{Session, Settled},
+};
+
+/// Serves one stream from its request to its reply.
+pub(crate) async fn run(session: Arc<Session>, send: SendHalf, mut recv: RecvHalf) {
+    let request = recv.frame::<Request>(REQUEST).await;
+    let began = Instant::now();
+    let mut exchange = Exchange::new(send, recv);
+    let (user, verb, path, result) = match request {
+        Ok(request) => {
+            let verb = request.verb.clone();
+            let (user, path, result) = admit_and_handle(&session, request, &mut exchange).await;
+            (user, verb, path, result)
+        }
+        Err(error) => (None, String::new(), None, Err(error.into())),
+    };
+    // A key that is not authorised was reported as such, and a stream without a request is no command.
+    if let Some(user) = user {
+        session.server.observer.event(Event::Command {
+            user: &user.name,
+            remote: session.connection.remote_address(),
+            verb: &verb,
+            path: path.as_ref(),
+            bytes: exchange.bytes(),
+            elapsed: began.elapsed(),
+            outcome: result.as_ref().map(drop),
+        });
+    }
+    answer(exchange, result).await;
+}
+
+/// Everything between the request and the reply.
+async fn admit_and_handle(
+    session: &Session,
+    request: Request,
+    exchange: &mut Exchange,
+) -> (Option<Arc<User>>, Option<RemotePath>, Result<Value, Failure>) {
+    let grant = match authorise(session) {
+        Ok(grant) => grant,
+        Err(failure) => {
+            session.settle(Settled::Refused(failure.status()));
+            return (None, None, Err(failure));
+        }
+    };
+    let user = Arc::new(grant.user.clone());
+    let (path, result) = match admit(session, &request).await {
+        Ok(()) => handle(session, &grant, user.clone(), request, exchange).await,
+        Err(failure) => (None, Err(failure)),
+    };
+    (Some(user), path, result)
+}
+
+/// The client's grant, asked for at each command: a key that was removed is out at once.
+fn authorise(session: &Session) -> Result<Arc<Grant>, Failure> {
+    let key = session.connection.peer();
+    session.server.access.grant(key).ok_or_else(|| {
+        let remote = session.connection.remote_address();
+        session.server.observer.event(Event::NotAuthorised { remote, key });
+        let message = format!(
+            "this server does not know your key: ask its owner to add the line \
+             \"{key} name=YOUR-NAME rights=list,read,write\" to its authorized_clients file"
+        );
+        Failure::new(Status::NotAuthorised, message)
+    })
+}
+
+/// Whether a command may begin now: not while the server stops, and not before CON was answered.
+async fn admit(session: &Session, request: &Request) -> Result<(), Failure> {
+    if session.server.draining.is_cancelled() {
+        return Err(Failure::new(Status::Unavailable, "the server is stopping: try again in a moment"));
+    }
+    if request.verb == con::VERB {
+        return Ok(());
+    }
+    match timeout(SETTLE, session.wait_settled()).await {
+        Ok(Settled::Welcome) => Ok(()),
+        Ok(Settled::Refused(status)) => Err(Failure::new(status, "CON was refused")),
+        Err(_) => Err(Failure::new(Status::TimedOut, "CON did not come in time")),
+    }
+}
+
+/// Checks the right and runs the handler, whatever it does.
+async fn handle(
+    session: &Session,
+    grant: &Grant,
+    user: Arc<User>,
+    request: Request,
+    exchange: &mut Exchange,
+) -> (Option<RemotePath>, Result<Value, Failure>) {
+    let Some(registered) = session.server.registry.find(&request.verb) else {
+        let message = format!("this server has no verb {}", ftpq_proto::Escaped::new(&request.verb));
+        return (None, Err(Failure::new(Status::UnknownVerb, message)));
+    };
+    if let Some(right) = registered.spec().right
+        && !user.rights.contains(right)
+    {
+        return (None, Err(Failure::forbidden(&user, right)));
+    }
+    let storage = match session.view(grant).await {
+        Ok(storage) => storage,
+        Err(error) => {
+            let message = "the folder that is yours on this server cannot be opened: tell its owner";
+            return (None, Err(Failure::new(error.status(), message).because(error)));
+        }
+    };
+    exchange.set_priority(registered.spec().priority);
+    let remote = session.connection.remote_address();
+    let cx = Context::new(user, remote, request.cwd, storage, session.server.service.clone());
+    let ran = AssertUnwindSafe(registered.run(&cx, request.args, exchange)).catch_unwind().await;
+    let result = ran.unwrap_or_else(|panic| Err(Failure::internal(describe(&*panic))));
+    if request.verb == con::VERB {
+        session.settle(result.as_ref().map_or_else(|failure| Settled::Refused(failure.status()), |_| Settled::Welcome));
+    }
+    (cx.subject(), result)
+}
+
+/// Tells the client how it ended.
+async fn answer(exchange: Exchange, result: Result<Value, Failure>) {
+    let (mut send, mut recv, cut) = exchange.into_parts();
+    let reply = match result {
+        Ok(value) => Reply::Ok(value),
+        Err(failure) => {
+            recv.stop(failure.status());
+            if cut {
+                // Within a body there is no room for a reply.
+                return send.reset(failure.status());
+            }
+            Reply::Error(failure.to_wire())
+        }
+    };
+    // If this fails, the client is gone: there is nobody left to tell.
+    if send.frame(&Response::Reply(reply)).await.is_ok() {
+        send.finish();
+        send.delivered().await;
+    }
+}
+
+fn describe(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("panic in a handler: {}", text.unwrap_or("no message"))
+}

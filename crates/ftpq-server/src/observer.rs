@@ -1,0 +1,59 @@
+//! What happens on a server, told to whoever wants to know.
+
+use std::{net::SocketAddr, time::Duration};
+
+use ftpq_handler::Failure;
+use ftpq_proto::RemotePath;
+use ftpq_transport::{Closed, Fingerprint};
+
+use crate::access::RejectedLine;
+
+/// Is told what happens, on the thread where it happens: it must not block for long.
+pub trait Observer: Send + Sync + 'static {
+    /// Something happened.
+    fn event(&self, event: Event<'_>);
+}
+
+/// Nobody wants to know.
+impl Observer for () {
+    fn event(&self, _: Event<'_>) {}
+}
+
+/// Something that happened.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// A handshake failed or a connection was cut before anybody was known.
+    HandshakeFailed {
+        /// Where from.
+        remote: SocketAddr,
+        /// Why.
+        why: &'a Closed,
+    },
+    /// A key that is not in the list wanted something.
+    NotAuthorised {
+        /// Where from.
+        remote: SocketAddr,
+        /// Which key.
+        key: Fingerprint,
+    },
+    /// A line of the list of authorised clients counts for nothing.
+    AccessLineRejected(&'a RejectedLine),
+    /// A command ended.
+    Command {
+        /// The name in the list of authorised clients.
+        user: &'a str,
+        /// Where from.
+        remote: SocketAddr,
+        /// As the client wrote it: escape it before it is shown.
+        verb: &'a str,
+        /// The path it was about, if any.
+        path: Option<&'a RemotePath>,
+        /// Bytes of body, either way.
+        bytes: u64,
+        /// From the request to the reply.
+        elapsed: Duration,
+        /// How it ended.
+        outcome: Result<(), &'a Failure>,
+    },
+}

@@ -1,0 +1,133 @@
+//! A server: put together by a builder, run on listeners until told to stop.
+
+use std::{future::Future, sync::Arc};
+
+use ftpq_handler::{Handler, RegisterError, Registry, Service};
+use ftpq_proto::{Spec, Status};
+use ftpq_storage::Storage;
+use ftpq_transport::Listener;
+use tokio::time::timeout;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    access::Access,
+    commands,
+    limits::DRAIN,
+    observer::{Event, Observer},
+    session,
+};
+
+/// A server that is ready to run.
+pub struct Server {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What all sessions of a server share.
+pub(crate) struct Shared {
+    pub(crate) registry: Registry,
+    pub(crate) service: Arc<Service>,
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) access: Access,
+    pub(crate) observer: Box<dyn Observer>,
+    /// Cancelled when no new command may begin.
+    pub(crate) draining: CancellationToken,
+    /// The commands that run.
+    pub(crate) commands: TaskTracker,
+}
+
+impl Server {
+    /// A server of `storage` for the clients in `access`, with ftpq's own verbs.
+    pub fn builder(storage: impl Storage, access: Access) -> ServerBuilder {
+        let mut registry = Registry::new();
+        let problem = commands::register_all(&mut registry).err();
+        ServerBuilder { registry, problem, storage: Arc::new(storage), access, observer: Box::new(()) }
+    }
+
+    /// The verbs, in the order of their names.
+    pub fn verbs(&self) -> &[Spec] {
+        &self.shared.service.verbs
+    }
+
+    /// Serves on `listeners` until `shutdown` resolves. Then takes nothing new, gives the commands
+    /// that run up to [`DRAIN`] to finish, tells every client, and returns.
+    pub async fn serve(self, listeners: Vec<Listener>, shutdown: impl Future<Output = ()>) {
+        for line in &self.shared.access.rejected() {
+            self.shared.observer.event(Event::AccessLineRejected(line));
+        }
+        let sessions = TaskTracker::new();
+        let accepting = TaskTracker::new();
+        let listeners: Vec<_> = listeners.into_iter().map(Arc::new).collect();
+        for listener in &listeners {
+            let (shared, sessions, listener) = (self.shared.clone(), sessions.clone(), listener.clone());
+            accepting.spawn(async move {
+                while let Some(incoming) = listener.accept().await {
+                    sessions.spawn(session::run(shared.clone(), incoming));
+                }
+            });
+        }
+        shutdown.await;
+
+        listeners.iter().for_each(|listener| listener.refuse_new());
+        self.shared.draining.cancel();
+        self.shared.commands.close();
+        let _ = timeout(DRAIN, self.shared.commands.wait()).await;
+        for listener in &listeners {
+            listener.close(Status::Unavailable, "the server is stopping").await;
+        }
+        accepting.close();
+        sessions.close();
+        let _ = timeout(DRAIN, sessions.wait()).await;
+    }
+}
+
+/// Puts a [`Server`] together.
+pub struct ServerBuilder {
+    registry: Registry,
+    problem: Option<RegisterError>,
+    storage: Arc<dyn Storage>,
+    access: Access,
+    observer: Box<dyn Observer>,
+}
+
+impl ServerBuilder {
+    /// Adds a verb. [`build`](Self::build) reports a name that is taken.
+    #[must_use]
+    pub fn with(mut self, handler: impl Handler) -> Self {
+        let registered = self.registry.register(handler);
+        self.problem = self.problem.or(registered.err());
+        self
+    }
+
+    /// Tells `observer` what happens.
+    #[must_use]
+    pub fn observer(self, observer: impl Observer) -> Self {
+        Self { observer: Box::new(observer), ..self }
+    }
+
+    /// The server, if all its verbs have names of their own.
+    pub fn build(self) -> Result<Server, BuildError> {
+        if let Some(problem) = self.problem {
+            return Err(BuildError(problem));
+        }
+        let service = Service {
+            agent: concat!("ftpq/", env!("CARGO_PKG_VERSION")).into(),
+            verbs: self.registry.specs().cloned().collect(),
+        };
+        Ok(Server {
+            shared: Arc::new(Shared {
+                registry: self.registry,
+                service: Arc::new(service),
+                storage: self.storage,
+                access: self.access,
+                observer: self.observer,
+                draining: CancellationToken::new(),
+                commands: TaskTracker::new(),
+            }),
+        })
+    }
+}
+
+/// Why there is no server.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot register all verbs: {0}")]
+pub struct BuildError(#[from] RegisterError);

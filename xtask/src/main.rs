@@ -1,1 +1,62 @@
-fn main() {}
+//! The project's chores, run as `cargo xtask TASK`: one row of [`TASKS`] and one file each.
+//!
+//! What several tasks share: `project.rs` (where things are, how they are built), `files.rs` (making
+//! and comparing what is transferred), `scratch.rs` (a folder that never stays behind) and
+//! `server.rs` (a running `ftpq serve`).
+
+// A chore talks to whoever started it.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod bench;
+mod certs;
+mod demo;
+mod e2e;
+mod files;
+mod project;
+mod scratch;
+mod server;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+type Task = fn(&[String]) -> Result<ExitCode>;
+
+/// Everything that `cargo xtask` can do.
+const TASKS: &[(&str, Task, &str)] = &[
+    ("certs", certs::run, "make keys for development under certs/"),
+    ("demo", demo::run, "a visit to a server of its own, every byte compared  [--small] [--keep]"),
+    ("e2e", e2e::run, "the real program, end to end  [arguments of cargo test]"),
+    ("test", test::run, "all tests, counted on the last line  [arguments of cargo test]"),
+    ("tidy", tidy::run, "the architecture's rules, as far as a program can check them"),
+    ("bench", bench::run, "put and get on loopback beside scp  [--mib N] [--reps N] [--write]"),
+];
+
+fn main() -> Result<ExitCode> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some((name, rest)) = arguments.split_first() else {
+        print_tasks();
+        return Ok(ExitCode::from(2));
+    };
+    if matches!(name.as_str(), "help" | "-h" | "--help") {
+        print_tasks();
+        return Ok(ExitCode::SUCCESS);
+    }
+    match TASKS.iter().find(|(task, ..)| task == name) {
+        Some((_, run, _)) => run(rest),
+        None => {
+            eprintln!("cargo xtask: no task {name:?}");
+            print_tasks();
+            Ok(ExitCode::from(2))
+        }
+    }
+}
+
+fn print_tasks() {
+    eprintln!("usage: cargo xtask TASK");
+    for (name, _, help) in TASKS {
+        eprintln!("  {name:<6} {help}");
+    }
+}

@@ -42,8 +42,10 @@ pub struct Summary {
     pub bytes: u64,
     /// Folders that were made or were there.
     pub folders: u64,
-    /// Links and special files that were left out, and existing files that were left alone.
+    /// Links and special files, which are left out.
     pub skipped: u64,
+    /// Files that were there and were left alone, as asked for.
+    pub kept: u64,
     /// Files and folders that failed.
     pub failed: u64,
 }
@@ -74,10 +76,10 @@ impl CopyError {
     }
 
     /// Whether nothing else can succeed either.
-    fn is_fatal(&self) -> bool {
+    pub fn is_fatal(&self) -> bool {
         match &self.error.problem {
-            Problem::Remote { source, .. } => {
-                source.downcast_ref().is_some_and(CallError::is_connection_lost)
+            Problem::Remote { error, .. } => {
+                error.downcast_ref().is_some_and(CallError::is_connection_lost)
                     || self.status() == Status::NotAuthorised
             }
             Problem::NoSpace => self.side == Side::Target,
@@ -127,7 +129,10 @@ impl Copy {
                 summary.files = 1;
                 summary.bytes = bytes;
             }
-            Err(error) if self.may_stay(&error) => self.leave_out(&mut summary, target, "exists already"),
+            Err(error) if self.may_stay(&error) => {
+                self.progress.finished(id);
+                summary.kept = 1;
+            }
             Err(error) => {
                 self.progress.failed(Some(id), &error);
                 return Err(error);
@@ -186,11 +191,6 @@ impl Copy {
     fn may_stay(&self, error: &CopyError) -> bool {
         self.options.keep_existing && error.side == Side::Target && error.status() == Status::Exists
     }
-
-    fn leave_out(&self, summary: &mut Summary, path: &RemotePath, why: &str) {
-        summary.skipped += 1;
-        self.progress.skipped(path, why);
-    }
 }
 
 /// A tree being walked and copied.
@@ -203,7 +203,6 @@ struct Walk {
 /// How one task of a walk ended.
 struct Done {
     id: Option<FileId>,
-    target: RemotePath,
     result: Result<Copied, CopyError>,
 }
 
@@ -272,7 +271,8 @@ impl Walk {
                 Ok(())
             }
             Kind::Link | Kind::Other => {
-                self.copy.leave_out(&mut self.summary, &source, entry.kind.as_str());
+                self.summary.skipped += 1;
+                self.copy.progress.skipped(&source, entry.kind);
                 Ok(())
             }
         }
@@ -288,7 +288,7 @@ impl Walk {
         self.tasks.spawn(async move {
             let result = copy.copy_file(id, &source, &target, false).await.map(Copied::File);
             drop((files, memory));
-            Done { id: Some(id), target, result }
+            Done { id: Some(id), result }
         });
         Ok(())
     }
@@ -300,7 +300,7 @@ impl Walk {
             let made = copy.to.make_folder(&target, true).await;
             drop(files);
             let result = made.map(|()| Copied::Folder).map_err(|error| CopyError { side: Side::Target, error });
-            Done { id: None, target, result }
+            Done { id: None, result }
         });
         Ok(())
     }
@@ -323,7 +323,7 @@ impl Walk {
 
     fn take(&mut self, done: Result<Done, tokio::task::JoinError>) -> Result<(), CopyError> {
         // A task of ours is never cancelled while its walk goes on: it panicked.
-        let Done { id, target, result } = done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        let Done { id, result } = done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
         match result {
             Ok(Copied::Folder) => self.summary.folders += 1,
             Ok(Copied::File(bytes)) => {
@@ -332,7 +332,8 @@ impl Walk {
                 self.summary.bytes += bytes;
             }
             Err(error) if self.copy.may_stay(&error) => {
-                self.copy.leave_out(&mut self.summary, &target, "exists already");
+                id.into_iter().for_each(|id| self.copy.progress.finished(id));
+                self.summary.kept += 1;
             }
             Err(error) => return self.fail(id, error),
         }

@@ -43,13 +43,13 @@ impl KnownServers {
         known.insert(server.to_owned(), key);
         let mut text = String::from("# Servers whose keys this client trusts: HOST:PORT and fingerprint.\n");
         known.iter().for_each(|(server, key)| text += &format!("{server} {key}\n"));
-        replace(&self.file, text.as_bytes()).map_err(|source| KnownServersError::Io { file: self.file.clone(), source })
+        replace(&self.file, text.as_bytes()).map_err(|error| KnownServersError::Io { file: self.file.clone(), error })
     }
 
     fn read(&self) -> Result<BTreeMap<String, Fingerprint>, KnownServersError> {
         let text = match fs::read_to_string(&self.file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-            read => read.map_err(|source| KnownServersError::Io { file: self.file.clone(), source })?,
+            read => read.map_err(|error| KnownServersError::Io { file: self.file.clone(), error })?,
         };
         let mut known = BTreeMap::new();
         for (index, line) in text.lines().enumerate() {
@@ -68,12 +68,12 @@ impl KnownServers {
 #[derive(Debug, thiserror::Error)]
 pub enum KnownServersError {
     /// The file cannot be read or written.
-    #[error("{}: {source}", file.display())]
+    #[error("{}: {error}", file.display())]
     Io {
         /// Which file.
         file: PathBuf,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
     /// A line is not a server and its key.
     #[error("{}:{number}: not a server and its key: mend or remove the line", file.display())]

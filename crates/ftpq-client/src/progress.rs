@@ -1,6 +1,6 @@
 //! How a copy is getting on, told to whoever draws it.
 
-use ftpq_proto::RemotePath;
+use ftpq_proto::{Kind, RemotePath};
 
 use crate::copy::CopyError;
 
@@ -19,14 +19,14 @@ pub trait Progress: Send + Sync {
     /// So many of its bytes were taken over.
     fn advanced(&self, file: FileId, bytes: u64);
 
-    /// It is there: verified, durable, visible.
+    /// It is there: verified, durable, visible. Or it was there, and was to be left alone.
     fn finished(&self, file: FileId);
 
     /// It is not there. `file` is `None` for what never began: a folder that could not be read.
     fn failed(&self, file: Option<FileId>, error: &CopyError);
 
     /// A link or special file was left out.
-    fn skipped(&self, path: &RemotePath, why: &str);
+    fn skipped(&self, path: &RemotePath, kind: Kind);
 }
 
 /// Nobody draws.
@@ -36,5 +36,5 @@ impl Progress for () {
     fn advanced(&self, _: FileId, _: u64) {}
     fn finished(&self, _: FileId) {}
     fn failed(&self, _: Option<FileId>, _: &CopyError) {}
-    fn skipped(&self, _: &RemotePath, _: &str) {}
+    fn skipped(&self, _: &RemotePath, _: Kind) {}
 }

@@ -209,5 +209,5 @@ impl Upload for RemoteUpload {
 }
 
 fn remote(path: &RemotePath, error: CallError) -> StorageError {
-    StorageError::new(path, Problem::Remote { status: error.status(), source: Box::new(error) })
+    StorageError::new(path, Problem::Remote { status: error.status(), error: Box::new(error) })
 }

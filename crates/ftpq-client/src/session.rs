@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ciborium::Value;
 use ftpq_proto::{
-    RemotePath, Status, VERSION,
+    Escaped, RemotePath, Status, VERSION,
     codec::{DecodeError, EncodeError},
     commands::con,
     message::{Failed, Reply, Request, Response},
@@ -164,8 +164,8 @@ pub(crate) fn decode<T: DeserializeOwned>(value: &Value) -> Result<T, CallError>
 /// Why a command did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    /// The server says no. The text is the server's: escape it before it is shown.
-    #[error("{}", _0.message)]
+    /// The server says no. The text is the server's.
+    #[error("{}", Escaped::new(&_0.message))]
     Refused(Failed),
     /// The server sent what is no message of ftpq's.
     #[error("the server does not follow the protocol: {0}")]

@@ -62,7 +62,7 @@ impl Failure {
 
 impl From<StorageError> for Failure {
     fn from(error: StorageError) -> Self {
-        Self::new(error.status(), error.to_string()).because(error)
+        Self::new(error.status(), error.to_string())
     }
 }
 

@@ -7,12 +7,11 @@ use rustix::io::Errno;
 
 /// What went wrong, and on which path.
 #[derive(Debug, thiserror::Error)]
-#[error("{path}: {problem}")]
+#[error("{}{problem}", self.subject())]
 pub struct StorageError {
     /// On what, as seen from the storage's own root.
     pub path: RemotePath,
     /// What.
-    #[source]
     pub problem: Problem,
 }
 
@@ -25,6 +24,14 @@ impl StorageError {
     /// The same for programs.
     pub fn status(&self) -> Status {
         self.problem.status()
+    }
+
+    /// The path in front of the text; what a server says names it already.
+    fn subject(&self) -> String {
+        match self.problem {
+            Problem::Remote { .. } => String::new(),
+            _ => format!("{}: ", self.path),
+        }
     }
 }
 
@@ -92,12 +99,12 @@ pub enum Problem {
     #[error("input/output error: {0}")]
     Io(io::Error),
     /// The other side of a connection failed, or the connection.
-    #[error("{source}")]
+    #[error("{error}")]
     Remote {
         /// Its status.
         status: Status,
         /// What it says.
-        source: Box<dyn std::error::Error + Send + Sync>,
+        error: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use ftpq_proto::Status;
+use ftpq_proto::{Escaped, Status};
 use quinn::{ConnectionError, Endpoint, TransportErrorCode, VarInt};
 use rustls::pki_types::CertificateDer;
 
@@ -97,11 +97,11 @@ pub enum Closed {
     #[error("the connection was closed")]
     Goodbye,
     /// The other side ended it and said why.
-    #[error("closed by the other side: {status}{}{reason}", if reason.is_empty() { "" } else { ": " })]
+    #[error("closed by the other side: {status}{}{}", if reason.is_empty() { "" } else { ": " }, Escaped::new(reason))]
     ByPeer {
         /// For programs.
         status: Status,
-        /// For a person, as the peer sent it: escape it before it is shown.
+        /// For a person, as the peer sent it.
         reason: String,
     },
     /// Nothing was heard for [`tuning::IDLE`].

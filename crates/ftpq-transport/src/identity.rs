@@ -30,11 +30,11 @@ impl Identity {
     /// The key in `file`, which is made, readable by its owner alone, where it is missing.
     pub fn load_or_create(file: &Path) -> Result<Self, IdentityError> {
         match Self::load(file) {
-            Err(IdentityError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            Err(IdentityError::File { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
                 match create_private(file, &generate_pem()?) {
                     // Somebody else was faster: theirs is the key.
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                    made => made.map_err(|source| IdentityError::file(file, source))?,
+                    made => made.map_err(|error| IdentityError::file(file, error))?,
                 }
                 Self::load(file)
             }
@@ -44,11 +44,11 @@ impl Identity {
 
     /// The key in `file`: a PEM private key and certificate.
     pub fn load(file: &Path) -> Result<Self, IdentityError> {
-        let pem = fs::read_to_string(file).map_err(|source| IdentityError::file(file, source))?;
+        let pem = fs::read_to_string(file).map_err(|error| IdentityError::file(file, error))?;
         #[cfg(unix)]
         {
             use std::os::unix::fs::MetadataExt;
-            let mode = fs::metadata(file).map_err(|source| IdentityError::file(file, source))?.mode();
+            let mode = fs::metadata(file).map_err(|error| IdentityError::file(file, error))?.mode();
             if mode & 0o077 != 0 {
                 return Err(IdentityError::Exposed { file: file.into(), mode: mode & 0o777 });
             }
@@ -86,12 +86,12 @@ impl fmt::Debug for Identity {
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// The file cannot be read or made.
-    #[error("identity {file}: {source}", file = file.display())]
+    #[error("identity {file}: {error}", file = file.display())]
     File {
         /// Which file.
         file: PathBuf,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
     /// Others than its owner can read the private key.
     #[error("identity {file} is readable by others (mode {mode:o}): run chmod 600 {file}", file = file.display())]
@@ -118,8 +118,8 @@ pub enum IdentityError {
 }
 
 impl IdentityError {
-    fn file(file: &Path, source: io::Error) -> Self {
-        Self::File { file: file.into(), source }
+    fn file(file: &Path, error: io::Error) -> Self {
+        Self::File { file: file.into(), error }
     }
 }
 

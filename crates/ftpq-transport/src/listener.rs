@@ -35,7 +35,7 @@ impl Listener {
             let endpoint = endpoint_on(socket, Some(config.clone()))?;
             Ok((endpoint.local_addr()?, endpoint))
         };
-        let (address, endpoint) = bind().map_err(|source| BindError::Socket { address, source })?;
+        let (address, endpoint) = bind().map_err(|error| BindError::Socket { address, error })?;
         Ok(Self { endpoint, config, address })
     }
 
@@ -94,12 +94,12 @@ impl Incoming {
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// The address is taken, not ours, or not allowed.
-    #[error("cannot listen on UDP {address}: {source}")]
+    #[error("cannot listen on UDP {address}: {error}")]
     Socket {
         /// Which address.
         address: SocketAddr,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
     /// The identity does not make a TLS configuration.
     #[error("cannot use this identity: {0}")]

@@ -1,1 +1,84 @@
-fn main() {}
+//! ftpq: the program. The only crate that parses arguments, prints, asks, and handles signals.
+//!
+//! `main` → [`cli`] (what was typed) → one file of [`commands`] → `ftpq-client` or `ftpq-server`.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)] // this crate is the one that prints
+
+mod cli;
+mod client;
+mod commands;
+mod exit;
+mod home;
+mod output;
+mod progress;
+mod shell;
+mod state;
+mod target;
+
+use std::{io, process::ExitCode, time::Duration};
+
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    cli::{Cli, Command},
+    client::Client,
+    home::Home,
+};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_logging(cli.global.verbose);
+    // One thread drives the connections and nothing else; a second one for them would cost a third
+    // of the speed. Files are read, written and hashed on blocking threads of their own.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return exit::report(&anyhow::Error::from(error)),
+    };
+    let result = runtime.block_on(run(cli));
+    // A thread that waits for the keyboard must not keep the program alive.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => exit::report(&error),
+    }
+}
+
+/// Runs one command; a signal ends it.
+async fn run(cli: Cli) -> anyhow::Result<u8> {
+    let home = Home::find()?;
+    let command = match cli.command {
+        Command::Serve(args) => return commands::serve::run(&home, &cli.global, args).await.map(|()| exit::OK),
+        Command::Completions(args) => return args.run().map(|()| exit::OK),
+        Command::Key => return commands::key::run(&home, &cli.global).map(|()| exit::OK),
+        Command::Shell(args) => {
+            let mut client = Client::new(home, cli.global)?;
+            return shell::run(&mut client, args).await;
+        }
+        Command::Client(command) => command,
+    };
+    let mut client = Client::new(home, cli.global)?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    // Dropping the command ends its transfers: what was not committed leaves nothing behind.
+    let result = tokio::select! {
+        result = commands::run(&mut client, command) => result,
+        _ = tokio::signal::ctrl_c() => {
+            eprintln!("ftpq: interrupted: what is complete stays, nothing half is left; run it again to go on");
+            Ok(exit::SIGINT)
+        }
+        _ = terminate.recv() => Ok(exit::SIGTERM),
+    };
+    client.close().await;
+    result
+}
+
+fn start_logging(verbose: u8) {
+    let level = match verbose {
+        0 => "off",
+        1 => "ftpq=info,ftpq_client=info,ftpq_server=info,ftpq_transport=info",
+        2 => "debug,quinn=info,quinn_proto=info,rustls=info",
+        _ => "trace",
+    };
+    let filter = tracing_subscriber::EnvFilter::new(level);
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).without_time().init();
+}

@@ -1,0 +1,573 @@
+//! What decoding promises: what was said comes back as it was said, what is over a limit is
+//! refused, and no bytes whatever make a decoder panic.
+
+#![allow(clippy::unwrap_used)] // samples that cannot be made are failures
+
+use std::fmt::Debug;
+
+use ciborium::Value;
+use ftpq_proto::{
+    Digest, Entry, Kind, Name, RemotePath, Right, Rights, Spec, Status, Timestamp, UserPath,
+    codec::{self, DecodeError, EncodeError, PREFIX_LEN},
+    commands::{cd, con, dwld, list, mkdir, mv, rm, stat, upld},
+    limits::{FEATURES_MAX, FRAME_MAX, LIST_PAGE_MAX, NAME_MAX, TEXT_MAX, VERBS_MAX},
+    message::{Failed, Reply, Request, Response, Trailer},
+};
+use proptest::{collection::vec, option, prelude::*, sample};
+use serde::{Serialize, de::DeserializeOwned};
+
+proptest! {
+    #[test]
+    fn con_comes_back_as_it_was_said(args in con_args(), welcome in welcome()) {
+        survives(args)?;
+        survives(welcome)?;
+    }
+
+    #[test]
+    fn list_comes_back_as_it_was_said(args in list_args(), page in page(), listed in listed()) {
+        survives(args)?;
+        survives(page)?;
+        survives(listed)?;
+    }
+
+    #[test]
+    fn cd_comes_back_as_it_was_said(args in cd_args(), folder in folder()) {
+        survives(args)?;
+        survives(folder)?;
+    }
+
+    #[test]
+    fn upld_comes_back_as_it_was_said(args in upld_args(), committed in committed()) {
+        survives(args)?;
+        survives(upld::Go {})?;
+        survives(committed)?;
+    }
+
+    #[test]
+    fn dwld_comes_back_as_it_was_said(args in dwld_args(), file in file(), sent in sent()) {
+        survives(args)?;
+        survives(file)?;
+        survives(sent)?;
+    }
+
+    #[test]
+    fn stat_comes_back_as_it_was_said(args in stat_args(), found in found()) {
+        survives(args)?;
+        survives(found)?;
+    }
+
+    #[test]
+    fn mkdir_comes_back_as_it_was_said(args in mkdir_args(), made in made()) {
+        survives(args)?;
+        survives(made)?;
+    }
+
+    #[test]
+    fn rm_comes_back_as_it_was_said(args in rm_args(), removed in removed()) {
+        survives(args)?;
+        survives(removed)?;
+    }
+
+    #[test]
+    fn mv_comes_back_as_it_was_said(args in mv_args(), moved in moved()) {
+        survives(args)?;
+        survives(moved)?;
+    }
+
+    #[test]
+    fn the_grammar_comes_back_as_it_was_said(
+        request in request(mv_args()),
+        response in response(),
+        trailer in trailer(),
+        status: u32,
+    ) {
+        survives(request)?;
+        survives(response)?;
+        survives(trailer)?;
+        survives(Status::from(status))?;
+    }
+
+    #[test]
+    fn random_bytes_do_no_harm(bytes in vec(any::<u8>(), 0..512), prefix: [u8; PREFIX_LEN]) {
+        decode_as_everything(&bytes)?;
+        if let Ok(len) = codec::body_len(prefix) {
+            prop_assert!(len <= FRAME_MAX);
+        }
+    }
+
+    #[test]
+    fn a_damaged_message_does_no_harm(body in any_message(), damage in vec(damage(), 1..8)) {
+        let damaged = damage.iter().fold(body, |body, damage| damage.done_to(body));
+        decode_as_everything(&damaged)?;
+    }
+}
+
+#[test]
+fn a_frame_over_the_limit_is_refused_whoever_makes_it() {
+    let len = FRAME_MAX + 1;
+    assert_eq!(codec::body_len((len as u32).to_be_bytes()), Err(DecodeError::TooLarge { len }));
+    assert_eq!(codec::body_len((FRAME_MAX as u32).to_be_bytes()), Ok(FRAME_MAX));
+    assert_eq!(codec::decode::<Value>(&vec![0; len]), Err(DecodeError::TooLarge { len }));
+    assert!(matches!(codec::encode(&"x".repeat(FRAME_MAX)), Err(EncodeError::TooLarge { .. })));
+}
+
+#[test]
+fn the_largest_page_of_the_longest_names_fits_a_frame() {
+    let name = Name::new(vec![0xff; NAME_MAX]).ok();
+    let mtime = Timestamp::new(i64::MIN, 999_999_999).unwrap();
+    let entry = Entry { name, kind: Kind::Folder, size: u64::MAX, mtime, mode: u32::MAX };
+    let mut page = list::Page { entries: vec![entry.clone(); LIST_PAGE_MAX] };
+    let response = Response::Item(Value::serialized(&page).unwrap());
+    assert_eq!(decode::<Response>(&response), Ok(response));
+    page.entries.push(entry);
+    refuses(&page);
+}
+
+#[test]
+fn more_than_the_stated_number_of_anything_is_refused() {
+    let args =
+        |versions, features| con::Args { versions: vec![1; versions], features: vec!["f".into(); features], ..args() };
+    takes(&args(FEATURES_MAX, FEATURES_MAX));
+    refuses(&args(FEATURES_MAX + 1, 0));
+    refuses(&args(0, FEATURES_MAX + 1));
+    let welcome = |features, verbs| con::Welcome {
+        features: vec!["f".into(); features],
+        verbs: vec![Spec::new("V", ""); verbs],
+        ..nobody()
+    };
+    takes(&welcome(FEATURES_MAX, VERBS_MAX));
+    refuses(&welcome(FEATURES_MAX + 1, 0));
+    refuses(&welcome(0, VERBS_MAX + 1));
+}
+
+#[test]
+fn a_text_over_the_limit_is_refused() {
+    for (len, fits) in [(TEXT_MAX, true), (TEXT_MAX + 1, false)] {
+        let text = "t".repeat(len);
+        let check = |taken: bool, what| assert_eq!(taken, fits, "{what} of {len} bytes");
+        check(is_taken(&Failed { status: Status::Io, message: text.clone() }), "a message");
+        check(is_taken(&Spec::new("V", &text)), "a summary");
+        check(is_taken(&con::Args { agent: text.clone(), ..args() }), "a client's name");
+        check(is_taken(&con::Welcome { agent: text.clone(), ..nobody() }), "a server's name");
+        check(is_taken(&con::Welcome { user: text.clone(), ..nobody() }), "a user's name");
+        check(is_taken(&con::Welcome { key: text, ..nobody() }), "a key");
+    }
+}
+
+#[test]
+fn a_timestamp_has_less_than_a_second_of_nanoseconds() {
+    let timestamp = |nanos: u64| map([("secs", 0.into()), ("nanos", nanos.into())]);
+    assert_eq!(decode(&timestamp(999_999_999)), Ok(Timestamp::new(0, 999_999_999).unwrap()));
+    for nanos in [1_000_000_000, u32::MAX.into(), u64::MAX] {
+        assert!(decode::<Timestamp>(&timestamp(nanos)).is_err(), "{nanos}");
+    }
+}
+
+#[test]
+fn options_that_are_left_out_are_off() {
+    let path = || ("path", Value::from("f"));
+    let upload = upld::Args {
+        path: "f".parse().unwrap(),
+        size: 5,
+        overwrite: false,
+        parents: false,
+        eager: false,
+        mode: None,
+        mtime: None,
+    };
+    assert_eq!(decode(&map([path(), ("size", 5.into())])), Ok(upload));
+    assert_eq!(decode(&map([path()])), Ok(mkdir::Args { path: "f".parse().unwrap(), parents: false }));
+    assert_eq!(decode(&map([path()])), Ok(rm::Args { path: "f".parse().unwrap(), recursive: false }));
+    assert_eq!(decode(&map([])), Ok(list::Args { path: UserPath::default() }));
+    assert!(decode::<dwld::Args>(&map([])).is_err());
+}
+
+/// Whether a decoder takes a value with one field more than it knows.
+macro_rules! tolerates {
+    ($strategy:expr) => {{
+        let mut value = Value::serialized(&sample_of($strategy)).unwrap();
+        value.as_map_mut().unwrap().push(("novelty".into(), true.into()));
+        codec::decode::<Value>(&body(&value)).unwrap();
+        is_decoded_as(&$strategy, &value)
+    }};
+}
+
+#[test]
+fn an_option_that_is_not_known_is_refused() {
+    assert!(!tolerates!(request(cd_args())));
+    assert!(!tolerates!(con_args()));
+    assert!(!tolerates!(list_args()));
+    assert!(!tolerates!(cd_args()));
+    assert!(!tolerates!(upld_args()));
+    assert!(!tolerates!(dwld_args()));
+    assert!(!tolerates!(stat_args()));
+    assert!(!tolerates!(mkdir_args()));
+    assert!(!tolerates!(rm_args()));
+    assert!(!tolerates!(mv_args()));
+}
+
+#[test]
+fn a_newer_server_may_say_more() {
+    assert!(tolerates!(welcome()));
+    assert!(tolerates!(spec()));
+    assert!(tolerates!(page()));
+    assert!(tolerates!(entry()));
+    assert!(tolerates!(listed()));
+    assert!(tolerates!(folder()));
+    assert!(tolerates!(Just(upld::Go {})));
+    assert!(tolerates!(committed()));
+    assert!(tolerates!(file()));
+    assert!(tolerates!(sent()));
+    assert!(tolerates!(found()));
+    assert!(tolerates!(made()));
+    assert!(tolerates!(removed()));
+    assert!(tolerates!(moved()));
+    assert!(tolerates!(failed()));
+    assert!(tolerates!(trailer()));
+}
+
+#[test]
+fn rights_that_are_not_known_are_skipped() {
+    let words = Value::Array(vec!["list".into(), "teleport".into(), "read".into()]);
+    assert_eq!(decode(&words), Ok(Rights::NONE.with(Right::List).with(Right::Read)));
+}
+
+trait Message: Serialize + DeserializeOwned + PartialEq + Debug {}
+impl<T: Serialize + DeserializeOwned + PartialEq + Debug> Message for T {}
+
+fn body<T: Serialize>(value: &T) -> Vec<u8> {
+    codec::encode(value).unwrap().split_off(PREFIX_LEN)
+}
+
+/// What `value` is taken for after a way over the wire.
+fn decode<T: DeserializeOwned>(value: &impl Serialize) -> Result<T, DecodeError> {
+    codec::decode(&body(value))
+}
+
+fn is_taken<T: Message>(value: &T) -> bool {
+    decode::<T>(value).is_ok_and(|decoded| decoded == *value)
+}
+
+fn takes<T: Message>(value: &T) {
+    assert!(is_taken(value));
+}
+
+fn refuses<T: Message>(value: &T) {
+    assert!(matches!(decode::<T>(value), Err(DecodeError::Malformed(_))));
+}
+
+fn survives<T: Message>(value: T) -> Result<(), TestCaseError> {
+    let decoded = decode::<T>(&value);
+    prop_assert_eq!(decoded.as_ref(), Ok(&value));
+    // Most of them travel within another message, decoded twice.
+    let inner = Value::serialized(&value).unwrap();
+    prop_assert_eq!(decode::<Value>(&inner).unwrap().deserialized::<T>().unwrap(), value);
+    Ok(())
+}
+
+/// Decodes as every message there is. What is taken must be sayable, and mean the same.
+fn decode_as_everything(bytes: &[u8]) -> Result<(), TestCaseError> {
+    macro_rules! each {
+        ($($type:ty),* $(,)?) => {$(
+            if let Ok(value) = codec::decode::<$type>(bytes) {
+                survives(value)?;
+            }
+        )*};
+    }
+    each!(con::Args, con::Welcome, list::Args, list::Page, list::Listed, cd::Args, cd::Folder);
+    each!(upld::Args, upld::Go, upld::Committed, dwld::Args, dwld::File, dwld::Sent, stat::Args, stat::Found);
+    each!(mkdir::Args, mkdir::Made, rm::Args, rm::Removed, mv::Args, mv::Moved);
+    each!(Request<mv::Args>, Failed, Trailer, Status, Digest, Entry, Name, RemotePath, Right, Rights, Spec);
+    each!(Timestamp, UserPath);
+    // These may hold a NaN, which is not even equal to itself.
+    let _ = codec::decode::<Request>(bytes);
+    let _ = codec::decode::<Response>(bytes);
+    Ok(())
+}
+
+/// One thing that happens to bytes. Places are parts of however many bytes there are.
+#[derive(Clone, Debug)]
+enum Damage {
+    Flip(sample::Index, u8),
+    Truncate(sample::Index),
+    Insert(sample::Index, u8),
+}
+
+impl Damage {
+    fn done_to(&self, mut bytes: Vec<u8>) -> Vec<u8> {
+        match self {
+            Damage::Flip(place, bits) => {
+                if !bytes.is_empty() {
+                    *place.get_mut(&mut bytes) ^= bits;
+                }
+            }
+            Damage::Truncate(place) => bytes.truncate(place.index(bytes.len() + 1)),
+            Damage::Insert(place, byte) => bytes.insert(place.index(bytes.len() + 1), *byte),
+        }
+        bytes
+    }
+}
+
+fn damage() -> impl Strategy<Value = Damage> {
+    let place = any::<sample::Index>;
+    prop_oneof![
+        4 => (place(), 1..=u8::MAX).prop_map(|(place, bits)| Damage::Flip(place, bits)),
+        1 => place().prop_map(Damage::Truncate),
+        2 => (place(), any::<u8>()).prop_map(|(place, byte)| Damage::Insert(place, byte)),
+    ]
+}
+
+/// The bytes of any message.
+fn any_message() -> impl Strategy<Value = Vec<u8>> {
+    fn bytes<T: Serialize + Debug>(messages: impl Strategy<Value = T> + 'static) -> BoxedStrategy<Vec<u8>> {
+        messages.prop_map(|message| body(&message)).boxed()
+    }
+    proptest::strategy::Union::new([
+        bytes(request(con_args())),
+        bytes(request(upld_args())),
+        bytes(request(mv_args())),
+        bytes(con_args()),
+        bytes(welcome()),
+        bytes(list_args()),
+        bytes(page()),
+        bytes(listed()),
+        bytes(cd_args()),
+        bytes(folder()),
+        bytes(upld_args()),
+        bytes(committed()),
+        bytes(dwld_args()),
+        bytes(file()),
+        bytes(sent()),
+        bytes(stat_args()),
+        bytes(found()),
+        bytes(mkdir_args()),
+        bytes(made()),
+        bytes(rm_args()),
+        bytes(removed()),
+        bytes(mv_args()),
+        bytes(moved()),
+        bytes(response()),
+        bytes(failed()),
+        bytes(trailer()),
+    ])
+}
+
+/// Any one value of a strategy, always the same.
+fn sample_of<S: Strategy>(strategy: S) -> S::Value {
+    use proptest::{strategy::ValueTree, test_runner::TestRunner};
+    strategy.new_tree(&mut TestRunner::deterministic()).unwrap().current()
+}
+
+fn is_decoded_as<S: Strategy>(_: &S, value: &Value) -> bool
+where
+    S::Value: DeserializeOwned,
+{
+    decode::<S::Value>(value).is_ok()
+}
+
+fn map<const N: usize>(fields: [(&str, Value); N]) -> Value {
+    Value::Map(fields.into_iter().map(|(key, value)| (key.into(), value)).collect())
+}
+
+fn args() -> con::Args {
+    con::Args { versions: vec![], agent: String::new(), features: vec![] }
+}
+
+fn nobody() -> con::Welcome {
+    con::Welcome {
+        version: 1,
+        agent: String::new(),
+        features: vec![],
+        verbs: vec![],
+        user: String::new(),
+        key: String::new(),
+        rights: Rights::NONE,
+    }
+}
+
+// What there is to say.
+
+prop_compose! {
+    fn con_args()(
+        versions in vec(any::<u32>(), 0..=FEATURES_MAX),
+        agent in text(),
+        features in vec(".{0,20}", 0..=FEATURES_MAX),
+    ) -> con::Args {
+        con::Args { versions, agent, features }
+    }
+}
+
+prop_compose! {
+    fn welcome()(
+        version: u32,
+        [agent, user, key] in [text(), text(), text()],
+        features in vec(".{0,20}", 0..=FEATURES_MAX),
+        verbs in vec(spec(), 0..20),
+        rights in rights(),
+    ) -> con::Welcome {
+        con::Welcome { version, agent, features, verbs, user, key, rights }
+    }
+}
+
+prop_compose! {
+    fn spec()(
+        verb in "[A-Za-z][A-Za-z0-9._-]{0,63}",
+        summary in text(),
+        right in option::of(sample::select(&Right::ALL)),
+        repeatable: bool,
+        priority: i32,
+    ) -> Spec {
+        Spec { verb, summary, right, repeatable, priority }
+    }
+}
+
+fn list_args() -> impl Strategy<Value = list::Args> {
+    typed().prop_map(|path| list::Args { path })
+}
+
+fn page() -> impl Strategy<Value = list::Page> {
+    vec(entry(), 0..=LIST_PAGE_MAX).prop_map(|entries| list::Page { entries })
+}
+
+fn listed() -> impl Strategy<Value = list::Listed> {
+    (path(), any::<bool>(), any::<u64>()).prop_map(|(path, folder, count)| list::Listed { path, folder, count })
+}
+
+fn cd_args() -> impl Strategy<Value = cd::Args> {
+    typed().prop_map(|path| cd::Args { path })
+}
+
+fn folder() -> impl Strategy<Value = cd::Folder> {
+    path().prop_map(|path| cd::Folder { path })
+}
+
+prop_compose! {
+    fn upld_args()(
+        path in typed(),
+        size: u64,
+        [overwrite, parents, eager]: [bool; 3],
+        mode: Option<u32>,
+        mtime in option::of(timestamp()),
+    ) -> upld::Args {
+        upld::Args { path, size, overwrite, parents, eager, mode, mtime }
+    }
+}
+
+fn committed() -> impl Strategy<Value = upld::Committed> {
+    (path(), any::<u64>(), digest()).prop_map(|(path, length, digest)| upld::Committed { path, length, digest })
+}
+
+fn dwld_args() -> impl Strategy<Value = dwld::Args> {
+    typed().prop_map(|path| dwld::Args { path })
+}
+
+prop_compose! {
+    fn file()(path in path(), size: u64, mtime in timestamp(), mode: u32) -> dwld::File {
+        dwld::File { path, size, mtime, mode }
+    }
+}
+
+fn sent() -> impl Strategy<Value = dwld::Sent> {
+    (any::<u64>(), digest()).prop_map(|(length, digest)| dwld::Sent { length, digest })
+}
+
+fn stat_args() -> impl Strategy<Value = stat::Args> {
+    typed().prop_map(|path| stat::Args { path })
+}
+
+fn found() -> impl Strategy<Value = stat::Found> {
+    (path(), entry()).prop_map(|(path, entry)| stat::Found { path, entry })
+}
+
+fn mkdir_args() -> impl Strategy<Value = mkdir::Args> {
+    (typed(), any::<bool>()).prop_map(|(path, parents)| mkdir::Args { path, parents })
+}
+
+fn made() -> impl Strategy<Value = mkdir::Made> {
+    path().prop_map(|path| mkdir::Made { path })
+}
+
+fn rm_args() -> impl Strategy<Value = rm::Args> {
+    (typed(), any::<bool>()).prop_map(|(path, recursive)| rm::Args { path, recursive })
+}
+
+fn removed() -> impl Strategy<Value = rm::Removed> {
+    (path(), any::<u64>()).prop_map(|(path, count)| rm::Removed { path, count })
+}
+
+fn mv_args() -> impl Strategy<Value = mv::Args> {
+    (typed(), typed(), any::<bool>()).prop_map(|(from, to, overwrite)| mv::Args { from, to, overwrite })
+}
+
+fn moved() -> impl Strategy<Value = mv::Moved> {
+    (path(), path()).prop_map(|(from, to)| mv::Moved { from, to })
+}
+
+fn request<A: Debug>(args: impl Strategy<Value = A>) -> impl Strategy<Value = Request<A>> {
+    (".{0,20}", path(), args).prop_map(|(verb, cwd, args)| Request { verb, cwd, args })
+}
+
+fn response() -> impl Strategy<Value = Response> {
+    let value = || moved().prop_map(|moved| Value::serialized(&moved).unwrap());
+    prop_oneof![
+        value().prop_map(Response::Item),
+        value().prop_map(Response::Head),
+        value().prop_map(|value| Response::Reply(Reply::Ok(value))),
+        failed().prop_map(|failed| Response::Reply(Reply::Error(failed))),
+    ]
+}
+
+fn failed() -> impl Strategy<Value = Failed> {
+    (any::<u32>(), text()).prop_map(|(status, message)| Failed { status: status.into(), message })
+}
+
+fn trailer() -> impl Strategy<Value = Trailer> {
+    digest().prop_map(|digest| Trailer { digest })
+}
+
+prop_compose! {
+    fn entry()(
+        name in option::of(name()),
+        kind in sample::select(&[Kind::File, Kind::Folder, Kind::Link, Kind::Other]),
+        size: u64,
+        mtime in timestamp(),
+        mode: u32,
+    ) -> Entry {
+        Entry { name, kind, size, mtime, mode }
+    }
+}
+
+/// Names as people give them, and whatever else a file system holds.
+fn name() -> impl Strategy<Value = Name> {
+    let typical = "[a-zA-Z0-9 ._é世-]{1,40}".prop_map(String::into_bytes);
+    let any_bytes = vec(sample::select((1..=u8::MAX).filter(|&byte| byte != b'/').collect::<Vec<_>>()), 1..=NAME_MAX);
+    prop_oneof![3 => typical, 1 => any_bytes].prop_filter_map("a name", |bytes| Name::new(bytes).ok())
+}
+
+fn path() -> impl Strategy<Value = RemotePath> {
+    vec(name(), 0..8).prop_map(|names| names.iter().fold(RemotePath::root(), |path, name| path.join(name).unwrap()))
+}
+
+fn typed() -> impl Strategy<Value = UserPath> {
+    prop_oneof![
+        path().prop_map(UserPath::from),
+        "/?([a-zé .]{1,9}/|\\.\\./|\\./|/){0,6}".prop_map(|text| UserPath::new(text).unwrap()),
+        vec(1..=u8::MAX, 0..64).prop_map(|bytes| UserPath::new(bytes).unwrap()),
+    ]
+}
+
+fn rights() -> impl Strategy<Value = Rights> {
+    vec(sample::select(&Right::ALL), 0..5).prop_map(|rights| rights.into_iter().fold(Rights::NONE, Rights::with))
+}
+
+fn timestamp() -> impl Strategy<Value = Timestamp> {
+    (any::<i64>(), 0..1_000_000_000_u32).prop_map(|(secs, nanos)| Timestamp::new(secs, nanos).unwrap())
+}
+
+fn digest() -> impl Strategy<Value = Digest> {
+    any::<[u8; 32]>().prop_map(Digest::from)
+}
+
+fn text() -> impl Strategy<Value = String> {
+    ".{0,60}"
+}

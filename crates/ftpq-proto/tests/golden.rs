@@ -1,0 +1,231 @@
+//! The bytes of every message, as frames. A change of `golden.txt` is a change of the wire: whoever
+//! means it runs `FTPQ_BLESS=1 cargo test -p ftpq-proto --test golden`, which writes the file anew.
+
+#![allow(clippy::unwrap_used)] // samples that cannot be made are failures
+
+use std::{collections::BTreeMap, fmt::Debug, fs, path::Path};
+
+use ciborium::Value;
+use ftpq_proto::{
+    Digest, Entry, Kind, Name, RemotePath, Right, Rights, Spec, Status, Timestamp, UserPath, VERSION,
+    codec::{self, PREFIX_LEN},
+    commands::{cd, con, dwld, list, mkdir, mv, rm, stat, upld},
+    message::{Failed, Reply, Request, Response, Trailer},
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+#[test]
+fn every_message_has_the_bytes_in_the_file() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden.txt");
+    let samples = samples();
+    if std::env::var_os("FTPQ_BLESS").is_some() {
+        let lines = samples.iter().map(|sample| format!("{}: {}\n", sample.name, hex(&sample.frame)));
+        fs::write(&file, lines.collect::<String>()).unwrap();
+    }
+    let text = fs::read_to_string(&file).unwrap();
+    let mut golden = BTreeMap::new();
+    for line in text.lines() {
+        let (name, hex) = line.split_once(": ").unwrap_or_else(|| panic!("not a name and its bytes: {line}"));
+        assert!(golden.insert(name, hex).is_none(), "{name} stands in two lines");
+    }
+    for Sample { name, frame, check } in &samples {
+        let expected = golden.remove(name.as_str()).unwrap_or_else(|| panic!("{name} has no line in golden.txt"));
+        assert_eq!(hex(frame), expected, "the bytes of {name} have changed");
+        check(body(&unhex(expected)));
+    }
+    assert!(golden.is_empty(), "lines without a sample: {:?}", golden.keys());
+}
+
+/// A message, its frame, and how to see that a frame's body still means the same.
+struct Sample {
+    name: String,
+    frame: Vec<u8>,
+    check: Box<dyn Fn(&[u8])>,
+}
+
+trait Message: Serialize + DeserializeOwned + PartialEq + Debug + Clone + 'static {}
+impl<T: Serialize + DeserializeOwned + PartialEq + Debug + Clone + 'static> Message for T {}
+
+fn samples() -> Vec<Sample> {
+    let mut samples = verbs();
+    samples.push(message("trailer", Trailer { digest: digest() }));
+    samples.push(refusal("refusal", Status::NotFound, "/å: no such file or folder"));
+    for &status in Status::ALL {
+        samples.push(refusal(&format!("status-{}-{}", status.code(), status.name()), status, ""));
+    }
+    samples.push(refusal("status-without-a-name", Status::from(399), ""));
+    samples
+}
+
+/// What each verb says, in the order in which it says it.
+fn verbs() -> Vec<Sample> {
+    vec![
+        request(
+            "con.request",
+            con::VERB,
+            con::Args { versions: vec![VERSION, 2], agent: "ftpq/0.1.0".into(), features: vec!["extents".into()] },
+        ),
+        reply(
+            "con.reply",
+            con::Welcome {
+                version: VERSION,
+                agent: "ftpq/0.1.0".into(),
+                features: vec!["extents".into()],
+                verbs: vec![
+                    Spec::new("CON", "connect").repeatable().priority(1),
+                    Spec::new("acme.thumb", "make a thumbnail").needs(Right::Read).priority(-1),
+                ],
+                user: "alice".into(),
+                key: "SHA256:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8".into(),
+                rights: Rights::ALL,
+            },
+        ),
+        request("list.request", list::VERB, list::Args { path: UserPath::default() }),
+        item("list.item", list::Page { entries: entries() }),
+        reply("list.reply", list::Listed { path: path("/"), folder: true, count: 5 }),
+        request("cd.request", cd::VERB, cd::Args { path: typed("../b") }),
+        reply("cd.reply", cd::Folder { path: path("/b") }),
+        request("upld.request", upld::VERB, upload()),
+        request(
+            "upld.request-with-every-option",
+            upld::VERB,
+            upld::Args {
+                size: u64::MAX,
+                overwrite: true,
+                parents: true,
+                eager: true,
+                mode: Some(0o755),
+                mtime: Timestamp::new(1_700_000_000, 999_999_999),
+                ..upload()
+            },
+        ),
+        head("upld.head", upld::Go {}),
+        reply("upld.reply", upld::Committed { path: path("/a/f"), length: 5, digest: digest() }),
+        request("dwld.request", dwld::VERB, dwld::Args { path: typed("f") }),
+        head("dwld.head", dwld::File { path: path("/a/f"), size: 5, mtime: mtime(), mode: 0o644 }),
+        reply("dwld.reply", dwld::Sent { length: 5, digest: digest() }),
+        request("stat.request", stat::VERB, stat::Args { path: typed("/") }),
+        reply(
+            "stat.reply",
+            stat::Found {
+                path: path("/"),
+                entry: Entry { name: None, kind: Kind::Folder, size: 0, mtime: mtime(), mode: 0o1777 },
+            },
+        ),
+        request("mkdir.request", mkdir::VERB, mkdir::Args { path: typed("x/y"), parents: true }),
+        reply("mkdir.reply", mkdir::Made { path: path("/a/x/y") }),
+        request("rm.request", rm::VERB, rm::Args { path: typed("x"), recursive: true }),
+        reply("rm.reply", rm::Removed { path: path("/a/x"), count: 7 }),
+        request("mv.request", mv::VERB, mv::Args { from: typed("f"), to: typed("/g"), overwrite: true }),
+        reply("mv.reply", mv::Moved { from: path("/a/f"), to: path("/g") }),
+        not_utf8_request(),
+        reply("cd.reply-not-utf8", cd::Folder { path: not_utf8() }),
+    ]
+}
+
+fn upload() -> upld::Args {
+    upld::Args { path: typed("f"), size: 5, overwrite: false, parents: false, eager: false, mode: None, mtime: None }
+}
+
+/// Each kind once, and a name that is not UTF-8.
+fn entries() -> Vec<Entry> {
+    let entry = |name: &[u8], kind, size| Entry { name: Name::new(name).ok(), kind, size, mtime: mtime(), mode: 0o640 };
+    vec![
+        entry("Olá 🦀".as_bytes(), Kind::File, u64::MAX),
+        entry(b"folder", Kind::Folder, 0),
+        entry(b"link", Kind::Link, 0),
+        entry(b"fifo", Kind::Other, 0),
+        entry(b"caf\xe9", Kind::File, 0),
+    ]
+}
+
+/// Before 1970, and with nanoseconds.
+fn mtime() -> Timestamp {
+    Timestamp::new(-1, 1).unwrap()
+}
+
+fn digest() -> Digest {
+    std::array::from_fn(|index| index as u8).into()
+}
+
+fn path(text: &str) -> RemotePath {
+    text.parse().unwrap()
+}
+
+fn typed(text: &str) -> UserPath {
+    text.parse().unwrap()
+}
+
+fn not_utf8() -> RemotePath {
+    path("/a").join(&Name::new(b"caf\xe9").unwrap()).unwrap()
+}
+
+fn not_utf8_request() -> Sample {
+    request_from("cd.request-not-utf8", cd::VERB, not_utf8(), cd::Args { path: UserPath::new(b"\xff\xfe").unwrap() })
+}
+
+fn request<A: Message>(name: &str, verb: &'static str, args: A) -> Sample {
+    request_from(name, verb, path("/a"), args)
+}
+
+fn request_from<A: Message>(name: &str, verb: &'static str, cwd: RemotePath, args: A) -> Sample {
+    let frame = codec::encode(&Request { verb: verb.into(), cwd: cwd.clone(), args: args.clone() }).unwrap();
+    let check = move |body: &[u8]| {
+        let request: Request = codec::decode(body).unwrap();
+        assert_eq!((request.verb.as_str(), &request.cwd), (verb, &cwd));
+        assert_eq!(request.args.deserialized::<A>().unwrap(), args);
+    };
+    Sample { name: name.into(), frame, check: Box::new(check) }
+}
+
+fn item<T: Message>(name: &str, value: T) -> Sample {
+    response(name, Response::Item, value)
+}
+
+fn head<T: Message>(name: &str, value: T) -> Sample {
+    response(name, Response::Head, value)
+}
+
+fn reply<T: Message>(name: &str, value: T) -> Sample {
+    response(name, |value| Response::Reply(Reply::Ok(value)), value)
+}
+
+fn refusal(name: &str, status: Status, text: &str) -> Sample {
+    message(name, Response::Reply(Reply::Error(Failed { status, message: text.into() })))
+}
+
+fn response<T: Message>(name: &str, wrap: fn(Value) -> Response, value: T) -> Sample {
+    let frame = codec::encode(&wrap(Value::serialized(&value).unwrap())).unwrap();
+    let check = move |body: &[u8]| {
+        let response: Response = codec::decode(body).unwrap();
+        let (Response::Item(inner) | Response::Head(inner) | Response::Reply(Reply::Ok(inner))) = response.clone()
+        else {
+            panic!("not a part of an answer: {response:?}")
+        };
+        assert_eq!(inner.deserialized::<T>().unwrap(), value);
+        assert_eq!(wrap(inner), response);
+    };
+    Sample { name: name.into(), frame, check: Box::new(check) }
+}
+
+fn message<T: Message>(name: &str, value: T) -> Sample {
+    let frame = codec::encode(&value).unwrap();
+    let check = move |body: &[u8]| assert_eq!(codec::decode::<T>(body).unwrap(), value);
+    Sample { name: name.into(), frame, check: Box::new(check) }
+}
+
+/// What follows the prefix, which must say how much that is.
+fn body(frame: &[u8]) -> &[u8] {
+    let (prefix, body) = frame.split_first_chunk::<PREFIX_LEN>().unwrap();
+    assert_eq!(codec::body_len(*prefix), Ok(body.len()));
+    body
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(hex: &str) -> Vec<u8> {
+    let digits: Vec<u8> = hex.chars().map(|digit| digit.to_digit(16).unwrap() as u8).collect();
+    digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect()
+}

@@ -1,0 +1,104 @@
+//! `ftpq get`: downloads files and folders.
+
+use std::{
+    ffi::OsString,
+    fs,
+    io::{self, Write},
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::Context;
+use ftpq_proto::{Kind, Name, RemotePath};
+use ftpq_storage::Storage;
+
+use super::transfer::{Job, TransferArgs, local, shown};
+use crate::{client::Client, exit::Ended, progress::Prefix, target::Target};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Remote files and folders
+    #[arg(required = true, value_name = "REMOTE")]
+    remotes: Vec<OsString>,
+    /// Where to: an existing folder, a path ending in /, a new name, or - for standard output
+    #[arg(long, value_name = "LOCAL", default_value = ".")]
+    to: PathBuf,
+    #[command(flatten)]
+    transfer: TransferArgs,
+}
+
+pub(crate) async fn run(client: &mut Client, args: Args) -> anyhow::Result<u8> {
+    if args.to.as_os_str() == "-" {
+        return to_stdout(client, &args).await;
+    }
+    let place = Place::find(&args.to, args.remotes.len())?;
+    let to = local(&place.folder)?;
+    let mut jobs = Vec::new();
+    for remote in &args.remotes {
+        let (server, source) = client.locate(&Target::parse(remote, client.global.port)?)?;
+        let from = client.storage(&server).await?;
+        // Without -r the server's answer to DWLD says that it is a folder: a round trip less.
+        let is_folder = args.transfer.recursive() && from.stat(&source).await?.kind == Kind::Folder;
+        let target = place.of(source.name(), is_folder)?;
+        let prefix = Prefix { source: String::new(), target: shown(&place.folder) };
+        jobs.push(Job { from, source, is_folder, to: to.clone(), target, parents: false, prefix });
+    }
+    args.transfer.run("got", jobs, &client.global).await
+}
+
+/// Where things go on this machine.
+struct Place {
+    /// An open folder: nothing is written outside it.
+    folder: PathBuf,
+    /// The one thing's new name in it; otherwise things keep theirs.
+    name: Option<Name>,
+}
+
+impl Place {
+    fn find(to: &Path, sources: usize) -> anyhow::Result<Self> {
+        if to.as_os_str().as_bytes().ends_with(b"/") {
+            fs::create_dir_all(to).with_context(|| shown(to))?;
+        }
+        if to.is_dir() {
+            return Ok(Self { folder: to.into(), name: None });
+        }
+        if sources > 1 {
+            return Err(Ended::usage(format!("{}: not a folder, and several things cannot have one name", shown(to))));
+        }
+        let name = to.file_name().and_then(|name| Name::new(name.as_bytes()).ok());
+        let name = name.ok_or_else(|| Ended::usage(format!("{}: not a name for a file", shown(to))))?;
+        let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Ok(Self { folder: folder.into(), name: Some(name) })
+    }
+
+    fn of(&self, source: Option<Name>, is_folder: bool) -> anyhow::Result<RemotePath> {
+        let root = RemotePath::root();
+        match self.name.clone().or(source) {
+            Some(name) => Ok(root.join(&name)?),
+            // The server's root has no name: what is in it goes right here.
+            None if is_folder => Ok(root),
+            None => Err(Ended::usage("/: is a folder (-r takes folders)")),
+        }
+    }
+}
+
+/// Writes files to standard output. What was written cannot be taken back, so the exit code is the
+/// only word on whether it was whole.
+async fn to_stdout(client: &mut Client, args: &Args) -> anyhow::Result<u8> {
+    for remote in &args.remotes {
+        let (server, source) = client.locate(&Target::parse(remote, client.global.port)?)?;
+        let from: Arc<dyn Storage> = client.storage(&server).await?;
+        let mut reader = from.open(&source).await?;
+        let mut hasher = blake3::Hasher::new();
+        while let Some(block) = reader.next_block().await? {
+            hasher.update(&block);
+            io::stdout().write_all(&block)?;
+        }
+        io::stdout().flush()?;
+        if reader.finish().await? != (*hasher.finalize().as_bytes()).into() {
+            return Err(Ended::with(crate::exit::INTEGRITY, format!("{source}: the digest does not match")));
+        }
+    }
+    Ok(crate::exit::OK)
+}

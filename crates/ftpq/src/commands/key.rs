@@ -1,0 +1,14 @@
+//! `ftpq key`: this client's fingerprint, which a server's owner needs to let it in.
+
+use ftpq_transport::Identity;
+
+use crate::{cli::Global, home::Home};
+
+pub(crate) fn run(home: &Home, global: &Global) -> anyhow::Result<()> {
+    let identity = match &global.identity {
+        Some(file) => Identity::load(file)?,
+        None => Identity::load_or_create(&home.client_identity())?,
+    };
+    println!("{}", identity.fingerprint());
+    Ok(())
+}

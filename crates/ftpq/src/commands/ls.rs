@@ -1,0 +1,113 @@
+//! `ftpq ls`: lists remote folders. Sorted by name as long as that takes little memory; a folder of
+//! any size comes page by page.
+
+use std::{
+    ffi::OsString,
+    io::{self, Write},
+    sync::Arc,
+};
+
+use ftpq_proto::{Entry, Kind, RemotePath};
+use ftpq_storage::Storage;
+
+use crate::{
+    client::Client,
+    output::{columns, entry_json, json_line, long_line, suffix},
+    target::Target,
+};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Folders or files; the current folder where absent
+    paths: Vec<OsString>,
+    /// Show permissions, sizes and times
+    #[arg(short)]
+    long: bool,
+    /// Show what is below, too
+    #[arg(short = 'R', long)]
+    recursive: bool,
+    /// Show names that begin with a dot
+    #[arg(short, long)]
+    all: bool,
+    /// Print one JSON object a line, unsorted
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) async fn run(client: &mut Client, mut args: Args) -> anyhow::Result<()> {
+    if args.paths.is_empty() {
+        args.paths.push(OsString::new());
+    }
+    let headings = args.paths.len() > 1 || args.recursive;
+    for path in &args.paths {
+        let (server, path) = client.locate(&Target::parse(path, client.global.port)?)?;
+        let storage = client.storage(&server).await?;
+        let mut folders = vec![path];
+        while let Some(folder) = folders.pop() {
+            if headings && !args.json {
+                writeln!(io::stdout(), "{folder}:")?;
+            }
+            let below = list(&storage, &folder, &args).await?;
+            if headings && !args.json {
+                writeln!(io::stdout())?;
+            }
+            if args.recursive {
+                folders.extend(below.into_iter().rev());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Lists one folder, or the one file that `path` is. Returns the folders in it.
+async fn list(storage: &Arc<dyn Storage>, path: &RemotePath, args: &Args) -> anyhow::Result<Vec<RemotePath>> {
+    let mut listing = storage.list(path).await?;
+    let (mut folders, mut shown) = (Vec::new(), Vec::new());
+    let mut sorting = !args.json;
+    while let Some(page) = listing.next_page().await? {
+        for entry in page {
+            // A server lists a file's own name as typed, hidden or not.
+            let own = entry.name == path.name() && entry.kind == Kind::File;
+            let Some(name) = &entry.name else { continue };
+            if !args.all && !own && name.as_bytes().starts_with(b".") {
+                continue;
+            }
+            if args.recursive && entry.kind == Kind::Folder {
+                folders.push(path.join(name)?);
+            }
+            shown.push(entry);
+        }
+        if shown.len() > SORTED_MAX {
+            sorting = false;
+        }
+        if !sorting {
+            print(&mut shown, path, args)?;
+        }
+    }
+    folders.sort();
+    print(&mut shown, path, args)?;
+    Ok(folders)
+}
+
+fn print(entries: &mut Vec<Entry>, folder: &RemotePath, args: &Args) -> anyhow::Result<()> {
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    let name = |entry: &Entry| entry.name.as_ref().map(ToString::to_string).unwrap_or_default();
+    if args.json {
+        for entry in entries.drain(..) {
+            let path = entry.name.as_ref().map_or(Ok(folder.clone()), |name| folder.join(name))?;
+            json_line(&entry_json(&path.to_string(), &entry))?;
+        }
+    } else if args.long {
+        let mut out = io::stdout().lock();
+        for entry in entries.drain(..) {
+            writeln!(out, "{}", long_line(&entry, &name(&entry)))?;
+        }
+    } else {
+        let names: Vec<_> = entries.drain(..).map(|entry| name(&entry) + suffix(entry.kind)).collect();
+        columns(&names)?;
+    }
+    Ok(())
+}
+
+/// Entries that are held back to be sorted: a few megabytes of them.
+const SORTED_MAX: usize = 10_000;

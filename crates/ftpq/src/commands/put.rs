@@ -1,0 +1,144 @@
+//! `ftpq put`: uploads files and folders.
+
+use std::{
+    ffi::OsString,
+    fs,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use ftpq_proto::{Kind, Name, RemotePath, Status, UserPath};
+use ftpq_storage::Storage;
+
+use super::transfer::{Job, TransferArgs, local, shown};
+use crate::{
+    client::Client,
+    exit::{self, Ended},
+    progress::Prefix,
+    target::Target,
+};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Local files and folders; the last may be the target: HOST:PATH, :PATH or ftpq://…
+    #[arg(required = true, value_name = "LOCAL")]
+    locals: Vec<OsString>,
+    /// Where to: an existing folder, a path ending in /, or a new name
+    #[arg(long, value_name = "REMOTE")]
+    to: Option<OsString>,
+    #[command(flatten)]
+    transfer: TransferArgs,
+}
+
+pub(crate) async fn run(client: &mut Client, mut args: Args) -> anyhow::Result<u8> {
+    let target = target_of(client, &mut args)?;
+    let sources = args.locals.iter().map(|local| Source::find(local, &args.transfer)).collect::<Result<Vec<_>, _>>()?;
+    let server = client.server(target.server.as_ref())?;
+    let folder = client.state.folder(&server);
+    let to = client.storage(&server).await?;
+    let target = Place::find(&to, &folder, &target.path, sources.len()).await?;
+    let jobs = sources.into_iter().map(|source| source.job(&to, &target)).collect::<anyhow::Result<_>>()?;
+    args.transfer.run("put", jobs, &client.global).await
+}
+
+/// `--to`, or the last argument where that is a remote path, or the current folder.
+fn target_of(client: &Client, args: &mut Args) -> anyhow::Result<Target> {
+    let port = client.global.port;
+    if let Some(to) = &args.to {
+        return Target::parse(to, port);
+    }
+    if let Some(last) = args.locals.last()
+        && let Some(target) = Target::parse_remote(last, port)?
+    {
+        args.locals.pop();
+        if args.locals.is_empty() {
+            return Err(Ended::usage("put what? Name a local file before the target"));
+        }
+        return Ok(target);
+    }
+    Ok(Target { server: None, path: UserPath::default() })
+}
+
+/// Something local to upload.
+struct Source {
+    /// The folder that holds it, or itself where it has no name of its own (`.`).
+    folder: PathBuf,
+    name: Option<Name>,
+    is_folder: bool,
+}
+
+impl Source {
+    fn find(local: &OsString, transfer: &TransferArgs) -> anyhow::Result<Self> {
+        let path = Path::new(local);
+        let failed = |error: std::io::Error| {
+            let problem = ftpq_storage::Problem::from(error);
+            Ended::with(exit::code_of_status(problem.status()), format!("{}: {problem}", shown(path)))
+        };
+        // What is named on the command line may be a link; below it, links are not followed.
+        let is_folder = fs::metadata(path).map_err(failed)?.is_dir();
+        if is_folder && !transfer.recursive() {
+            return Err(Ended::usage(format!("{}: is a folder (-r takes folders)", shown(path))));
+        }
+        let real = fs::canonicalize(path).map_err(failed)?;
+        let named = path.file_name().and_then(|name| Name::new(name.as_bytes()).ok());
+        Ok(match (is_folder, named) {
+            (true, name) => Self { folder: real, name, is_folder },
+            (false, name) => {
+                let folder = real.parent().unwrap_or(Path::new("/")).into();
+                let real_name = real.file_name().and_then(|name| Name::new(name.as_bytes()).ok());
+                Self { folder, name: real_name.or(name), is_folder }
+            }
+        })
+    }
+
+    fn job(self, to: &Arc<dyn Storage>, target: &Place) -> anyhow::Result<Job> {
+        let source = match (&self.name, self.is_folder) {
+            (Some(name), false) => RemotePath::root().join(name)?,
+            _ => RemotePath::root(),
+        };
+        Ok(Job {
+            from: local(&self.folder)?,
+            source,
+            is_folder: self.is_folder,
+            to: to.clone(),
+            target: target.of(self.name.as_ref())?,
+            parents: target.parents,
+            prefix: Prefix { source: shown(&self.folder), target: String::new() },
+        })
+    }
+}
+
+/// Where things go on the server.
+struct Place {
+    path: RemotePath,
+    /// Things keep their names in it; otherwise it is the one thing's new name.
+    is_folder: bool,
+    parents: bool,
+}
+
+impl Place {
+    async fn find(to: &Arc<dyn Storage>, cwd: &RemotePath, typed: &UserPath, sources: usize) -> anyhow::Result<Self> {
+        let path = typed.resolve(cwd).map_err(|error| Ended::usage(format!("{typed}: {error}")))?;
+        if typed.names_a_folder() {
+            return Ok(Self { path, is_folder: true, parents: true });
+        }
+        let kind = match to.stat(&path).await {
+            Ok(entry) => Some(entry.kind),
+            // A drop box takes files without showing what is there.
+            Err(error) if matches!(error.status(), Status::NotFound | Status::Forbidden) => None,
+            Err(error) => return Err(error.into()),
+        };
+        if sources > 1 && kind != Some(Kind::Folder) {
+            return Err(Ended::usage(format!("{path}: not a folder, and several things cannot have one name")));
+        }
+        Ok(Self { path, is_folder: kind == Some(Kind::Folder), parents: false })
+    }
+
+    fn of(&self, name: Option<&Name>) -> anyhow::Result<RemotePath> {
+        match name {
+            Some(name) if self.is_folder => Ok(self.path.join(name)?),
+            _ => Ok(self.path.clone()),
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! `ftpq serve`: serves a folder until it is told to stop.
+
+use std::{
+    env, fs, io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context;
+use ftpq_handler::User;
+use ftpq_proto::{Escaped, Rights};
+use ftpq_server::{Access, Event, Observer, Server};
+use ftpq_storage::LocalFs;
+use ftpq_transport::{BindError, Identity, Listener};
+use indicatif::HumanBytes;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::transfer::shown;
+use crate::{cli::Global, exit::Ended, home::Home};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Folder to serve; ./Arquivos where absent, which is made if missing
+    #[arg(env = "FTPQ_ROOT")]
+    root: Option<PathBuf>,
+    /// Address to listen on; repeat for more; port 0 takes a free one [default: [::]:4433, IPv4 too]
+    #[arg(long, value_name = "ADDR:PORT", env = "FTPQ_LISTEN", value_delimiter = ',')]
+    listen: Vec<SocketAddr>,
+    /// List of the clients that may connect, instead of the one in the home folder
+    #[arg(long, value_name = "FILE", env = "FTPQ_AUTHORIZED_CLIENTS")]
+    authorized_clients: Option<PathBuf>,
+}
+
+pub(crate) async fn run(home: &Home, global: &Global, args: Args) -> anyhow::Result<()> {
+    let root = open_root(args.root)?;
+    let identity = match &global.identity {
+        Some(file) => Identity::load(file)?,
+        None => Identity::load_or_create(&home.server_identity())?,
+    };
+    let clients = args.authorized_clients.unwrap_or_else(|| home.authorized_clients());
+    let access = open_access(home, &clients)?;
+    let listeners = listen(&args.listen, global.port, &identity)?;
+    let storage = LocalFs::open(&root).with_context(|| shown(&root))?;
+    let count = access.count();
+    let server = Server::builder(storage, access).observer(Log { quiet: global.quiet }).build()?;
+
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let verbs: Vec<_> = server.verbs().iter().map(|spec| spec.verb.as_str()).collect();
+    println!("ftpq {} serves {}", env!("CARGO_PKG_VERSION"), shown(&root));
+    listeners.iter().for_each(|listener| println!("  listening    {} (UDP)", listener.local_addr()));
+    println!("  key          {}", identity.fingerprint());
+    println!("  verbs        {}", verbs.join(" "));
+    println!("  clients      {count} in {}", shown(&clients));
+    let port = listeners.first().map_or(global.port, |listener| listener.local_addr().port());
+    let (own, host) = (at("localhost", port), at(&host_name(), port));
+    println!("  from here    ftpq ls -s {own}");
+    println!("  elsewhere    ftpq con {host}, once that client's key (ftpq key) stands in the file above");
+
+    let stop = async {
+        let name = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        };
+        eprintln!("ftpq: {name}: finishing what runs; once more stops at once");
+    };
+    let served = server.serve(listeners, stop);
+    tokio::select! {
+        () = served => Ok(()),
+        () = second_signal() => Err(Ended::with(crate::exit::FAILED, "stopped at once: what was running is cut")),
+    }
+}
+
+/// The folder to serve. The default one is made; one that was named must be there.
+fn open_root(named: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+    let root = match named {
+        Some(root) => root,
+        None => {
+            let root = env::current_dir()?.join("Arquivos");
+            fs::create_dir_all(&root).with_context(|| format!("cannot make {}", shown(&root)))?;
+            root
+        }
+    };
+    let real = fs::canonicalize(&root).map_err(|error| {
+        let problem = ftpq_storage::Problem::from(error);
+        Ended::with(crate::exit::code_of_status(problem.status()), format!("cannot serve {}: {problem}", shown(&root)))
+    })?;
+    if real.is_dir() { Ok(real) } else { Err(Ended::usage(format!("cannot serve {}: not a folder", shown(&root)))) }
+}
+
+/// The list of authorised clients. At the first start it is made, with the user who starts the
+/// server in it: whoever can start a server can read its files anyway.
+fn open_access(home: &Home, file: &Path) -> anyhow::Result<Access> {
+    let first_start = !file.exists();
+    let access = Access::open(file).with_context(|| shown(file))?;
+    if first_start {
+        let own = Identity::load_or_create(&home.client_identity())?;
+        let name = env::var("USER").ok().filter(|name| !name.is_empty() && !name.contains(char::is_whitespace));
+        let name = name.unwrap_or_else(|| "owner".into());
+        let user = User { name, key: own.fingerprint(), rights: Rights::ALL };
+        access.authorise(&user).with_context(|| format!("cannot write {}", shown(file)))?;
+    }
+    Ok(access)
+}
+
+fn listen(wanted: &[SocketAddr], port: u16, identity: &Identity) -> anyhow::Result<Vec<Listener>> {
+    if wanted.is_empty() {
+        let both = Listener::bind((Ipv6Addr::UNSPECIFIED, port).into(), identity);
+        // A machine without IPv6 still has IPv4.
+        let listener = match both {
+            Err(BindError::Socket { error, .. }) if error.kind() != io::ErrorKind::AddrInUse => {
+                Listener::bind((Ipv4Addr::UNSPECIFIED, port).into(), identity)
+            }
+            bound => bound,
+        };
+        return Ok(vec![listener.map_err(explain)?]);
+    }
+    wanted.iter().map(|&address| Listener::bind(address, identity).map_err(explain)).collect()
+}
+
+fn explain(error: BindError) -> anyhow::Error {
+    match &error {
+        BindError::Socket { address, error: cause } if cause.kind() == io::ErrorKind::AddrInUse => Ended::with(
+            crate::exit::FAILED,
+            format!("UDP {address} is in use: stop what uses it, or choose another with --listen"),
+        ),
+        _ => error.into(),
+    }
+}
+
+/// Resolves at the second signal to stop.
+async fn second_signal() {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    for _ in 0..2 {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    }
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+fn at(host: &str, port: u16) -> String {
+    if port == 4433 { host.into() } else { format!("{host}:{port}") }
+}
+
+/// One line for each command, on standard error.
+struct Log {
+    quiet: bool,
+}
+
+impl Observer for Log {
+    fn event(&self, event: Event<'_>) {
+        let line = match event {
+            Event::Command { user, remote, verb, path, bytes, elapsed, outcome } => {
+                let path = path.map(|path| format!(" {path}")).unwrap_or_default();
+                let (user, verb) = (Escaped::new(user), Escaped::new(verb));
+                let outcome = match outcome {
+                    Ok(()) => "ok".into(),
+                    Err(failure) => {
+                        let cause = failure.cause().map(|cause| format!(" ({cause})")).unwrap_or_default();
+                        format!("{}: {}{}", failure.status(), Escaped::new(&failure.to_string()), Escaped::new(&cause))
+                    }
+                };
+                format!("{user}@{remote}  {verb}{path}  {}  {}  {outcome}", HumanBytes(bytes), took(elapsed))
+            }
+            Event::NotAuthorised { remote, key } => format!("{key}@{remote}  refused: not in the list of clients"),
+            Event::HandshakeFailed { remote, why } => format!("{remote}  handshake failed: {why}"),
+            Event::AccessLineRejected(line) => {
+                // Whoever runs the server must see this, however quiet.
+                return eprintln!("ftpq: authorized_clients line {} counts for nothing: {}", line.number, line.why);
+            }
+            _ => return,
+        };
+        if !self.quiet {
+            let now = jiff::Zoned::now();
+            eprintln!("{}  {line}", now.strftime("%Y-%m-%d %H:%M:%S"));
+        }
+    }
+}
+
+fn took(elapsed: Duration) -> String {
+    match elapsed.as_millis() {
+        millis if millis < 10_000 => format!("{millis} ms"),
+        millis => format!("{} s", millis / 1000),
+    }
+}

@@ -1,0 +1,114 @@
+//! What `put` and `get` share: options, the copying itself, and how it is reported.
+
+use std::{path::Path, sync::Arc};
+
+use ftpq_client::copy::{Copy, CopyError, Options, Summary};
+use ftpq_proto::RemotePath;
+use ftpq_storage::{LocalFs, Storage};
+
+use crate::{
+    cli::Global,
+    exit::{self, Ended},
+    progress::{Bars, Prefix},
+};
+
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct TransferArgs {
+    /// Take folders with all they hold
+    #[arg(short, long)]
+    recursive: bool,
+    /// Keep modification times and permission bits
+    #[arg(short, long)]
+    preserve: bool,
+    /// Replace files that exist
+    #[arg(short, long, conflicts_with = "no_clobber")]
+    force: bool,
+    /// Leave files alone that exist
+    #[arg(long)]
+    no_clobber: bool,
+    /// Files in flight at the most
+    #[arg(short = 'j', long, default_value_t = 64, value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=256))]
+    parallel: u32,
+}
+
+/// One thing to copy.
+pub(crate) struct Job {
+    pub(crate) from: Arc<dyn Storage>,
+    pub(crate) source: RemotePath,
+    pub(crate) is_folder: bool,
+    pub(crate) to: Arc<dyn Storage>,
+    pub(crate) target: RemotePath,
+    /// Make missing folders above the target.
+    pub(crate) parents: bool,
+    pub(crate) prefix: Prefix,
+}
+
+impl TransferArgs {
+    /// Whether folders may be copied.
+    pub(crate) fn recursive(&self) -> bool {
+        self.recursive
+    }
+
+    /// Copies all `jobs`, showing how it goes. Returns the exit code.
+    pub(crate) async fn run(&self, done: &str, jobs: Vec<Job>, global: &Global) -> anyhow::Result<u8> {
+        let bars = Arc::new(Bars::new(global.quiet));
+        let mut all = Summary::default();
+        let alone = jobs.len() == 1;
+        for job in jobs {
+            match self.copy(job, bars.clone()).await {
+                Ok(one) => add(&mut all, one),
+                Err(error) if alone || error.is_fatal() => {
+                    bars.abandon();
+                    let code = exit::code_of_status(error.status());
+                    let message = bars.describe(&error) + exit::hint(error.status()).unwrap_or_default();
+                    return Err(Ended::with(code, message));
+                }
+                Err(error) => {
+                    all.failed += 1;
+                    bars.report(&error);
+                }
+            }
+        }
+        bars.finish(done, &all);
+        Ok(if all.failed + all.skipped > 0 { exit::PARTIAL } else { exit::OK })
+    }
+
+    async fn copy(&self, job: Job, bars: Arc<Bars>) -> Result<Summary, CopyError> {
+        let options = Options {
+            overwrite: self.force,
+            preserve: self.preserve,
+            keep_existing: self.no_clobber,
+            parents: job.parents || job.is_folder,
+            parallel: self.parallel,
+        };
+        bars.set_prefix(job.prefix);
+        let copy = Copy::new(job.from, job.to, options, bars);
+        match job.is_folder {
+            true => copy.tree(&job.source, &job.target).await,
+            false => copy.file(&job.source, &job.target).await,
+        }
+    }
+}
+
+/// A folder of this machine as one side of a copy.
+pub(crate) fn local(folder: &Path) -> anyhow::Result<Arc<dyn Storage>> {
+    let storage = LocalFs::open(folder).map_err(|problem| {
+        Ended::with(exit::code_of_status(problem.status()), format!("{}: {problem}", shown(folder)))
+    })?;
+    Ok(Arc::new(storage))
+}
+
+/// A local path, fit for a terminal.
+pub(crate) fn shown(path: &Path) -> String {
+    ftpq_proto::Escaped::new(path.as_os_str().as_encoded_bytes()).to_string()
+}
+
+fn add(all: &mut Summary, one: Summary) {
+    all.files += one.files;
+    all.bytes += one.bytes;
+    all.folders += one.folders;
+    all.skipped += one.skipped;
+    all.kept += one.kept;
+    all.failed += one.failed;
+}

@@ -1,0 +1,128 @@
+//! How the program ends: exit codes, and the one line that says why.
+
+use std::{fmt, io, process::ExitCode};
+
+use ftpq_client::{CallError, copy::CopyError};
+use ftpq_proto::{Status, status::Class};
+use ftpq_storage::{Problem, StorageError};
+use ftpq_transport::ConnectError;
+
+/// Done.
+pub(crate) const OK: u8 = 0;
+/// Failed, for a reason without a code of its own.
+pub(crate) const FAILED: u8 = 1;
+/// Something that was typed makes no sense.
+pub(crate) const USAGE: u8 = 2;
+/// No such file or folder.
+pub(crate) const NOT_FOUND: u8 = 3;
+/// The server refuses this user, or this client does not trust the server.
+pub(crate) const REFUSED: u8 = 4;
+/// Trying again later may help.
+pub(crate) const TEMPORARY: u8 = 5;
+/// What arrived is not what was sent.
+pub(crate) const INTEGRITY: u8 = 6;
+/// Some files failed or were left out; the others are there.
+pub(crate) const PARTIAL: u8 = 23;
+/// Ended by SIGINT.
+pub(crate) const SIGINT: u8 = 130;
+/// Ended by SIGTERM.
+pub(crate) const SIGTERM: u8 = 143;
+
+/// An error of this program's own, with its exit code.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    code: u8,
+    message: String,
+}
+
+impl Ended {
+    /// Ends with `code`, saying `message`.
+    pub(crate) fn with(code: u8, message: impl Into<String>) -> anyhow::Error {
+        anyhow::Error::new(Self { code, message: message.into() })
+    }
+
+    /// What was typed makes no sense.
+    pub(crate) fn usage(message: impl Into<String>) -> anyhow::Error {
+        Self::with(USAGE, message)
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Ended {}
+
+/// Says what went wrong, in one line, and gives its code.
+pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    let code = code_of(error);
+    if code != OK {
+        eprintln!("ftpq: {}", line(error));
+    }
+    ExitCode::from(code)
+}
+
+/// The whole error in one line, with what to do about it.
+pub(crate) fn line(error: &anyhow::Error) -> String {
+    let hint = status_of(error).and_then(hint).unwrap_or_default();
+    format!("{error:#}{hint}")
+}
+
+/// The exit code of an error.
+pub(crate) fn code_of(error: &anyhow::Error) -> u8 {
+    for cause in error.chain() {
+        if let Some(ended) = cause.downcast_ref::<Ended>() {
+            return ended.code;
+        }
+        if let Some(error) = cause.downcast_ref::<ConnectError>() {
+            return match error {
+                ConnectError::NoAnswer | ConnectError::Failed(_) => TEMPORARY,
+                ConnectError::Untrusted { .. } => REFUSED,
+                _ => FAILED,
+            };
+        }
+        // `ftpq ls | head`: whoever reads has had enough.
+        if cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+            return OK;
+        }
+    }
+    status_of(error).map_or(FAILED, code_of_status)
+}
+
+/// The exit code of a status.
+pub(crate) fn code_of_status(status: Status) -> u8 {
+    match status {
+        Status::NotFound => NOT_FOUND,
+        status if status.is_temporary() => TEMPORARY,
+        status => match status.class() {
+            Class::Refused => REFUSED,
+            Class::Integrity => INTEGRITY,
+            _ => FAILED,
+        },
+    }
+}
+
+fn status_of(error: &anyhow::Error) -> Option<Status> {
+    error.chain().find_map(|cause| {
+        let call = cause.downcast_ref().map(CallError::status);
+        let shared = cause.downcast_ref::<std::sync::Arc<CallError>>().map(|error| error.status());
+        let storage = cause.downcast_ref().map(StorageError::status);
+        let copy = cause.downcast_ref().map(CopyError::status);
+        let local = cause.downcast_ref().map(Problem::status);
+        call.or(shared).or(storage).or(copy).or(local)
+    })
+}
+
+/// What to do about a status.
+pub(crate) fn hint(status: Status) -> Option<&'static str> {
+    match status {
+        Status::Exists => Some(" (-f replaces it)"),
+        Status::IsFolder => Some(" (-r takes folders)"),
+        Status::NotEmpty => Some(" (-r removes it with all it holds)"),
+        Status::Unavailable => Some(" (try again)"),
+        Status::Changed => Some(" (run it again when it rests)"),
+        _ => None,
+    }
+}

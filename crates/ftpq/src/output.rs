@@ -1,0 +1,112 @@
+//! What commands print on standard output.
+
+use std::io::{self, IsTerminal, Write};
+
+use ciborium::Value;
+use ftpq_proto::{Entry, Kind, Timestamp};
+use indicatif::HumanBytes;
+use serde_json::{Map, json};
+
+/// Version of the `--json` output: raised when a field changes its meaning or goes.
+pub(crate) const SCHEMA: u32 = 1;
+
+/// One JSON object on a line of its own.
+pub(crate) fn json_line(value: &serde_json::Value) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{value}")
+}
+
+/// An entry for programs.
+pub(crate) fn entry_json(path: &str, entry: &Entry) -> serde_json::Value {
+    let mut object = Map::new();
+    object.insert("schema".into(), json!(SCHEMA));
+    object.insert("path".into(), json!(path));
+    if let Some(name) = &entry.name {
+        object.insert("name".into(), json!(name));
+        if std::str::from_utf8(name.as_bytes()).is_err() {
+            object.insert("name_hex".into(), json!(hex(name.as_bytes())));
+        }
+    }
+    object.insert("kind".into(), json!(entry.kind));
+    object.insert("size".into(), json!(entry.size));
+    object.insert("mtime".into(), json!(timestamp(entry.mtime).map(|time| time.to_string())));
+    object.insert("mode".into(), json!(format!("{:04o}", entry.mode)));
+    object.into()
+}
+
+/// The line of `ls -l`.
+pub(crate) fn long_line(entry: &Entry, name: &str) -> String {
+    let size = if entry.kind == Kind::File { HumanBytes(entry.size).to_string() } else { "-".into() };
+    format!("{} {size:>11}  {}  {name}{}", permissions(entry), local_time(entry.mtime), suffix(entry.kind))
+}
+
+/// What tells kinds apart behind a name, as `ls -F` does.
+pub(crate) fn suffix(kind: Kind) -> &'static str {
+    match kind {
+        Kind::File => "",
+        Kind::Folder => "/",
+        Kind::Link => "@",
+        Kind::Other => "=",
+    }
+}
+
+/// A time in this machine's zone, to the minute.
+pub(crate) fn local_time(time: Timestamp) -> String {
+    let zoned = timestamp(time).map(|time| time.to_zoned(jiff::tz::TimeZone::system()));
+    zoned.map_or_else(|| "?".repeat(16), |time| time.strftime("%Y-%m-%d %H:%M").to_string())
+}
+
+/// Names side by side on a terminal, one a line elsewhere.
+pub(crate) fn columns(names: &[String]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let width = if out.is_terminal() { usize::from(terminal_width()) } else { 0 };
+    let widest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0) + 2;
+    let per_line = (width / widest.max(1)).max(1);
+    let lines = names.len().div_ceil(per_line);
+    for line in 0..lines {
+        // Down, then across.
+        let row: Vec<_> = names.iter().skip(line).step_by(lines).collect();
+        let (last, before) = row.split_last().map_or((None, [].as_slice()), |(last, before)| (Some(last), before));
+        before.iter().try_for_each(|name| write!(out, "{name:widest$}"))?;
+        last.map_or(Ok(()), |name| writeln!(out, "{name}"))?;
+    }
+    Ok(())
+}
+
+/// A CBOR value for programs: bytes become hexadecimal text.
+pub(crate) fn cbor_to_json(value: &Value) -> serde_json::Value {
+    match value {
+        Value::Bytes(bytes) => json!(hex(bytes)),
+        Value::Array(items) => items.iter().map(cbor_to_json).collect(),
+        Value::Map(pairs) => {
+            let text = |key: &Value| key.as_text().map_or_else(|| cbor_to_json(key).to_string(), str::to_owned);
+            pairs.iter().map(|(key, value)| (text(key), cbor_to_json(value))).collect::<Map<_, _>>().into()
+        }
+        Value::Tag(_, value) => cbor_to_json(value),
+        other => serde_json::to_value(other).unwrap_or_default(),
+    }
+}
+
+fn permissions(entry: &Entry) -> String {
+    let kind = match entry.kind {
+        Kind::File => '-',
+        Kind::Folder => 'd',
+        Kind::Link => 'l',
+        Kind::Other => '?',
+    };
+    let bit = |index: u32, letter| if entry.mode & (0o400 >> index) != 0 { letter } else { '-' };
+    let bits = "rwxrwxrwx".chars().zip(0..).map(|(letter, index)| bit(index, letter));
+    std::iter::once(kind).chain(bits).collect()
+}
+
+fn timestamp(time: Timestamp) -> Option<jiff::Timestamp> {
+    jiff::Timestamp::new(time.secs(), time.nanos().try_into().ok()?).ok()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn terminal_width() -> u16 {
+    rustix::termios::tcgetwinsize(io::stdout()).map_or(80, |size| if size.ws_col == 0 { 80 } else { size.ws_col })
+}

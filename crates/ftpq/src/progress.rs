@@ -1,0 +1,183 @@
+//! Progress on a terminal: one bar for each running file of some size, and a total.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use ftpq_client::{
+    FileId, Progress,
+    copy::{CopyError, Side, Summary},
+};
+use ftpq_proto::{Kind, RemotePath};
+use indicatif::{HumanBytes, HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Draws bars on standard error where that is a terminal; elsewhere it only reports what failed.
+pub(crate) struct Bars {
+    multi: MultiProgress,
+    total: ProgressBar,
+    state: Mutex<State>,
+    began: Instant,
+    quiet: bool,
+}
+
+/// What stands before the paths of each side, so that they read as they were typed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Prefix {
+    pub(crate) source: String,
+    pub(crate) target: String,
+}
+
+#[derive(Default)]
+struct State {
+    files: HashMap<FileId, ProgressBar>,
+    prefix: Prefix,
+}
+
+impl Bars {
+    pub(crate) fn new(quiet: bool) -> Self {
+        let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let multi = MultiProgress::with_draw_target(target);
+        let total = multi.add(ProgressBar::new(0).with_style(style(
+            "{prefix:<24} {wide_bar} {bytes:>11}/{total_bytes:<11} {binary_bytes_per_sec:>13} {eta:>4}",
+        )));
+        total.set_prefix("total");
+        total.enable_steady_tick(Duration::from_millis(200));
+        Self { multi, total, state: Mutex::default(), began: Instant::now(), quiet }
+    }
+
+    /// From now on paths stand behind these.
+    pub(crate) fn set_prefix(&self, prefix: Prefix) {
+        self.lock().prefix = prefix;
+    }
+
+    /// The line after the bars.
+    pub(crate) fn finish(&self, done: &str, summary: &Summary) {
+        self.total.finish_and_clear();
+        if self.quiet {
+            return;
+        }
+        let elapsed = self.began.elapsed();
+        let speed = HumanBytes((summary.bytes as f64 / elapsed.as_secs_f64().max(1e-6)) as u64);
+        let mut line = format!(
+            "{done} {}, {} in {} ({speed}/s), verified",
+            counted(summary.files, "file"),
+            HumanBytes(summary.bytes),
+            seconds(elapsed),
+        );
+        for (count, what) in [(summary.kept, "left alone"), (summary.skipped, "skipped"), (summary.failed, "failed")] {
+            if count > 0 {
+                line += &format!(", {count} {what}");
+            }
+        }
+        eprintln!("{line}");
+    }
+
+    /// Takes the bars away, before an error is shown.
+    pub(crate) fn abandon(&self) {
+        self.total.finish_and_clear();
+        self.lock().files.drain().for_each(|(_, bar)| bar.finish_and_clear());
+    }
+
+    /// An error with its path as it was typed.
+    pub(crate) fn describe(&self, error: &CopyError) -> String {
+        match &error.error.problem {
+            ftpq_storage::Problem::Remote { error, .. } => error.to_string(),
+            problem => format!("{}: {problem}", self.shown(error.side, &error.error.path)),
+        }
+    }
+
+    /// Says what failed, above the bars.
+    pub(crate) fn report(&self, error: &CopyError) {
+        let line = self.describe(error);
+        self.say(&format!("ftpq: {line}"));
+    }
+
+    fn shown(&self, side: Side, path: &RemotePath) -> String {
+        let state = self.lock();
+        let prefix = match side {
+            Side::Source => &state.prefix.source,
+            Side::Target => &state.prefix.target,
+        };
+        format!("{prefix}{path}")
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Above the bars, or plainly where there are none.
+    fn say(&self, line: &str) {
+        self.multi.suspend(|| eprintln!("{line}"));
+    }
+}
+
+impl Progress for Bars {
+    fn planned(&self, _: u64, bytes: u64) {
+        self.total.inc_length(bytes);
+    }
+
+    fn started(&self, file: FileId, path: &RemotePath, size: u64) {
+        // Thousands of small files would only flicker.
+        if size < WORTH_A_BAR || self.multi.is_hidden() {
+            return;
+        }
+        let bar = ProgressBar::new(size).with_style(style(
+            "{prefix:<24} {wide_bar} {bytes:>11}/{total_bytes:<11} {binary_bytes_per_sec:>13} {eta:>4}",
+        ));
+        bar.set_prefix(shortened(&path.name().map(|name| name.to_string()).unwrap_or_default()));
+        let bar = self.multi.insert_before(&self.total, bar);
+        self.lock().files.insert(file, bar);
+    }
+
+    fn advanced(&self, file: FileId, bytes: u64) {
+        self.total.inc(bytes);
+        if let Some(bar) = self.lock().files.get(&file) {
+            bar.inc(bytes);
+        }
+    }
+
+    fn finished(&self, file: FileId) {
+        if let Some(bar) = self.lock().files.remove(&file) {
+            bar.finish_and_clear();
+            self.multi.remove(&bar);
+        }
+    }
+
+    fn failed(&self, file: Option<FileId>, error: &CopyError) {
+        file.into_iter().for_each(|file| self.finished(file));
+        self.report(error);
+    }
+
+    fn skipped(&self, path: &RemotePath, kind: Kind) {
+        self.say(&format!("ftpq: {}: {}, left out", self.shown(Side::Source, path), kind.as_str()));
+    }
+}
+
+/// Bytes from which a file gets a bar of its own.
+const WORTH_A_BAR: u64 = 1024 * 1024;
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸ ")
+}
+
+fn shortened(name: &str) -> String {
+    const WIDTH: usize = 24;
+    match name.chars().count() {
+        len if len <= WIDTH => name.into(),
+        len => std::iter::once('…').chain(name.chars().skip(len + 1 - WIDTH)).collect(),
+    }
+}
+
+fn counted(count: u64, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
+fn seconds(elapsed: Duration) -> String {
+    if elapsed < Duration::from_secs(100) {
+        format!("{:.2} s", elapsed.as_secs_f64())
+    } else {
+        HumanDuration(elapsed).to_string()
+    }
+}

@@ -133,10 +133,7 @@ impl Copy {
                 self.progress.finished(id);
                 summary.kept = 1;
             }
-            Err(error) => {
-                self.progress.failed(Some(id), &error);
-                return Err(error);
-            }
+            Err(error) => return Err(error),
         }
         Ok(summary)
     }

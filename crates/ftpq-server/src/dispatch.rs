@@ -61,7 +61,10 @@ async fn admit_and_handle(
     let grant = match authorise(session) {
         Ok(grant) => grant,
         Err(failure) => {
-            session.settle(Settled::Refused(failure.status()));
+            if session.settle(Settled::Refused(failure.to_wire())) {
+                let (remote, key) = (session.connection.remote_address(), session.connection.peer());
+                session.server.observer.event(Event::NotAuthorised { remote, key });
+            }
             return (None, None, Err(failure));
         }
     };
@@ -77,8 +80,6 @@ async fn admit_and_handle(
 fn authorise(session: &Session) -> Result<Arc<Grant>, Failure> {
     let key = session.connection.peer();
     session.server.access.grant(key).ok_or_else(|| {
-        let remote = session.connection.remote_address();
-        session.server.observer.event(Event::NotAuthorised { remote, key });
         let message = format!(
             "this server does not know your key: ask its owner to add the line \
              \"{key} name=YOUR-NAME rights=list,read,write\" to its authorized_clients file"
@@ -97,7 +98,7 @@ async fn admit(session: &Session, request: &Request) -> Result<(), Failure> {
     }
     match timeout(SETTLE, session.wait_settled()).await {
         Ok(Settled::Welcome) => Ok(()),
-        Ok(Settled::Refused(status)) => Err(Failure::new(status, "CON was refused")),
+        Ok(Settled::Refused(failed)) => Err(Failure::new(failed.status, failed.message)),
         Err(_) => Err(Failure::new(Status::TimedOut, "CON did not come in time")),
     }
 }
@@ -132,7 +133,8 @@ async fn handle(
     let ran = AssertUnwindSafe(registered.run(&cx, request.args, exchange)).catch_unwind().await;
     let result = ran.unwrap_or_else(|panic| Err(Failure::internal(describe(&*panic))));
     if request.verb == con::VERB {
-        session.settle(result.as_ref().map_or_else(|failure| Settled::Refused(failure.status()), |_| Settled::Welcome));
+        session
+            .settle(result.as_ref().map_or_else(|failure| Settled::Refused(failure.to_wire()), |_| Settled::Welcome));
     }
     (cx.subject(), result)
 }

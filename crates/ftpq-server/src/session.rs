@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ftpq_proto::{RemotePath, Status};
+use ftpq_proto::{RemotePath, Status, message::Failed};
 use ftpq_storage::{Storage, StorageError};
 use ftpq_transport::{Connection, Incoming};
 use tokio::{
@@ -23,10 +23,10 @@ pub(crate) struct Session {
 }
 
 /// How CON was answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Settled {
     Welcome,
-    Refused(Status),
+    Refused(Failed),
 }
 
 /// Takes a connection and serves its streams, each on its own.
@@ -52,31 +52,42 @@ pub(crate) async fn run(server: Arc<Shared>, incoming: Incoming) {
         }
     };
     let watchdog = async {
-        if timeout(SETTLE, session.wait_settled()).await.is_err() {
-            connection.close(Some(Status::TimedOut), "CON did not come in time");
+        match timeout(SETTLE, session.wait_settled()).await {
+            Ok(Settled::Welcome) => {}
+            Ok(Settled::Refused(failed)) => {
+                // Time to read why; then whoever was refused must not hold a connection.
+                let _ = timeout(SETTLE, connection.closed()).await;
+                connection.close(Some(failed.status), "CON was refused");
+            }
+            Err(_) => connection.close(Some(Status::TimedOut), "CON did not come in time"),
         }
     };
     tokio::join!(serve, watchdog);
 }
 
 impl Session {
-    /// CON was answered: the other streams may go on.
-    pub(crate) fn settle(&self, how: Settled) {
+    /// CON was answered: the other streams may go on. The first answer counts; returns whether this
+    /// is it.
+    pub(crate) fn settle(&self, how: Settled) -> bool {
         if how == Settled::Welcome {
             self.connection.settle();
         }
-        // The first answer counts; a second CON changes nothing.
-        self.settled.send_if_modified(|settled| settled.replace(settled.unwrap_or(how)).is_none());
+        self.settled.send_if_modified(|settled| {
+            let first = settled.is_none();
+            settled.get_or_insert(how);
+            first
+        })
     }
 
     /// Waits until CON was answered or the connection is gone.
     pub(crate) async fn wait_settled(&self) -> Settled {
+        let gone = || Settled::Refused(Failed { status: Status::Cancelled, message: "the connection is gone".into() });
         let mut settled = self.settled.subscribe();
         tokio::select! {
             settled = settled.wait_for(Option::is_some) => {
-                settled.ok().and_then(|settled| *settled).unwrap_or(Settled::Refused(Status::Cancelled))
+                settled.ok().and_then(|settled| settled.clone()).unwrap_or_else(gone)
             }
-            _ = self.connection.closed() => Settled::Refused(Status::Cancelled),
+            _ = self.connection.closed() => gone(),
         }
     }
 

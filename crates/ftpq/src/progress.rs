@@ -39,10 +39,9 @@ impl Bars {
     pub(crate) fn new(quiet: bool) -> Self {
         let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let multi = MultiProgress::with_draw_target(target);
-        let total = multi.add(ProgressBar::new(0).with_style(style(
-            "{prefix:<24} {wide_bar} {bytes:>11}/{total_bytes:<11} {binary_bytes_per_sec:>13} {eta:>4}",
-        )));
+        let total = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::hidden()).with_style(style());
         total.set_prefix("total");
+        let total = multi.add(total);
         total.enable_steady_tick(Duration::from_millis(200));
         Self { multi, total, state: Mutex::default(), began: Instant::now(), quiet }
     }
@@ -123,9 +122,8 @@ impl Progress for Bars {
         if size < WORTH_A_BAR || self.multi.is_hidden() {
             return;
         }
-        let bar = ProgressBar::new(size).with_style(style(
-            "{prefix:<24} {wide_bar} {bytes:>11}/{total_bytes:<11} {binary_bytes_per_sec:>13} {eta:>4}",
-        ));
+        // Hidden until it has its place: it would draw over the others.
+        let bar = ProgressBar::with_draw_target(Some(size), ProgressDrawTarget::hidden()).with_style(style());
         bar.set_prefix(shortened(&path.name().map(|name| name.to_string()).unwrap_or_default()));
         let bar = self.multi.insert_before(&self.total, bar);
         self.lock().files.insert(file, bar);
@@ -158,9 +156,12 @@ impl Progress for Bars {
 /// Bytes from which a file gets a bar of its own.
 const WORTH_A_BAR: u64 = 1024 * 1024;
 
-fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸ ")
+fn style() -> ProgressStyle {
+    ProgressStyle::with_template(LINE).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸ ")
 }
+
+/// Name, bar, bytes, speed, time left.
+const LINE: &str = "{prefix:<24} {wide_bar} {bytes:>11}/{total_bytes:<11} {binary_bytes_per_sec:>13} {eta:>4}";
 
 fn shortened(name: &str) -> String {
     const WIDTH: usize = 24;

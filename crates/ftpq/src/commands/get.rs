@@ -13,7 +13,7 @@ use anyhow::Context;
 use ftpq_proto::{Kind, Name, RemotePath};
 use ftpq_storage::Storage;
 
-use super::transfer::{Job, TransferArgs, local, shown};
+use super::transfer::{Job, TransferArgs, before_paths, local, shown};
 use crate::{client::Client, exit::Ended, progress::Prefix, target::Target};
 
 #[derive(clap::Args)]
@@ -41,7 +41,7 @@ pub(crate) async fn run(client: &mut Client, args: Args) -> anyhow::Result<u8> {
         // Without -r the server's answer to DWLD says that it is a folder: a round trip less.
         let is_folder = args.transfer.recursive() && from.stat(&source).await?.kind == Kind::Folder;
         let target = place.of(source.name(), is_folder)?;
-        let prefix = Prefix { source: String::new(), target: shown(&place.folder) };
+        let prefix = Prefix { source: String::new(), target: before_paths(&place.folder) };
         jobs.push(Job { from, source, is_folder, to: to.clone(), target, parents: false, prefix });
     }
     args.transfer.run("got", jobs, &client.global).await

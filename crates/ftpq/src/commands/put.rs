@@ -11,7 +11,7 @@ use std::{
 use ftpq_proto::{Kind, Name, RemotePath, Status, UserPath};
 use ftpq_storage::Storage;
 
-use super::transfer::{Job, TransferArgs, local, shown};
+use super::transfer::{Job, TransferArgs, before_paths, local, shown};
 use crate::{
     client::Client,
     exit::{self, Ended},
@@ -62,8 +62,11 @@ fn target_of(client: &Client, args: &mut Args) -> anyhow::Result<Target> {
 
 /// Something local to upload.
 struct Source {
-    /// The folder that holds it, or itself where it has no name of its own (`.`).
+    /// The folder to read from: a folder itself, or the one that holds a file.
     folder: PathBuf,
+    /// The file in it.
+    file: Option<Name>,
+    /// As it was named: a link keeps its own name. `.` has none.
     name: Option<Name>,
     is_folder: bool,
 }
@@ -82,21 +85,16 @@ impl Source {
         }
         let real = fs::canonicalize(path).map_err(failed)?;
         let named = path.file_name().and_then(|name| Name::new(name.as_bytes()).ok());
-        Ok(match (is_folder, named) {
-            (true, name) => Self { folder: real, name, is_folder },
-            (false, name) => {
-                let folder = real.parent().unwrap_or(Path::new("/")).into();
-                let real_name = real.file_name().and_then(|name| Name::new(name.as_bytes()).ok());
-                Self { folder, name: real_name.or(name), is_folder }
-            }
-        })
+        if is_folder {
+            return Ok(Self { folder: real, file: None, name: named, is_folder });
+        }
+        let folder = real.parent().unwrap_or(Path::new("/")).into();
+        let file = real.file_name().and_then(|name| Name::new(name.as_bytes()).ok());
+        Ok(Self { folder, file, name: named, is_folder })
     }
 
     fn job(self, to: &Arc<dyn Storage>, target: &Place) -> anyhow::Result<Job> {
-        let source = match (&self.name, self.is_folder) {
-            (Some(name), false) => RemotePath::root().join(name)?,
-            _ => RemotePath::root(),
-        };
+        let source = self.file.as_ref().map_or(Ok(RemotePath::root()), |file| RemotePath::root().join(file))?;
         Ok(Job {
             from: local(&self.folder)?,
             source,
@@ -104,7 +102,7 @@ impl Source {
             to: to.clone(),
             target: target.of(self.name.as_ref())?,
             parents: target.parents,
-            prefix: Prefix { source: shown(&self.folder), target: String::new() },
+            prefix: Prefix { source: before_paths(&self.folder), target: String::new() },
         })
     }
 }

@@ -99,6 +99,11 @@ pub(crate) fn local(folder: &Path) -> anyhow::Result<Arc<dyn Storage>> {
     Ok(Arc::new(storage))
 }
 
+/// A local folder as it stands before the paths in it.
+pub(super) fn before_paths(folder: &Path) -> String {
+    shown(folder).trim_end_matches('/').to_owned()
+}
+
 /// A local path, fit for a terminal.
 pub(crate) fn shown(path: &Path) -> String {
     ftpq_proto::Escaped::new(path.as_os_str().as_encoded_bytes()).to_string()

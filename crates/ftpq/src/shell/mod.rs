@@ -90,7 +90,7 @@ impl Line {
                 print!("{error}"); // `ls --help`
                 Ok(Line::Nothing)
             }
-            Err(error) => Err(Ended::usage(first_line(&error.to_string()))),
+            Err(error) => Err(Ended::usage(first_paragraph(&error.to_string()))),
         }
     }
 }
@@ -192,7 +192,7 @@ fn help() -> String {
     let mut text = String::from(HELP);
     let known = ["con", "ls", "cd", "put", "get"];
     for command in Typed::command().get_subcommands().filter(|command| !known.contains(&command.get_name())) {
-        let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+        let about = command.get_about().map(|about| about.to_string().to_lowercase()).unwrap_or_default();
         text += &format!("\n  {:<26}{about}", command.get_name());
     }
     text + "\n  lcd, lls, lpwd, !command  the same on this machine\n  help, bye                 this text; leave"
@@ -220,11 +220,11 @@ fn read(file: &std::path::Path) -> anyhow::Result<String> {
     fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
-/// clap's errors take several lines; the first says what is wrong.
-fn first_line(text: &str) -> String {
-    let line = text.lines().next().unwrap_or_default();
-    let line = line.strip_prefix("error: ").unwrap_or(line);
-    format!("{line} (help lists the commands)")
+/// clap's errors take several paragraphs; the first says what is wrong.
+fn first_paragraph(text: &str) -> String {
+    let lines: Vec<_> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+    let error = lines.join(" ");
+    format!("{} (help lists the commands)", error.strip_prefix("error: ").unwrap_or(&error))
 }
 
 #[cfg(test)]

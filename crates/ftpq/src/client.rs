@@ -15,8 +15,8 @@ use ftpq_storage::Storage;
 use ftpq_transport::{ConnectError, Connector, Fingerprint, Identity};
 
 use crate::{
-    cli::Global,
     exit::{self, Ended},
+    global::Global,
     home::Home,
     state::State,
     target::{ServerName, Target},

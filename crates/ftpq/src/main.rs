@@ -8,6 +8,7 @@ mod cli;
 mod client;
 mod commands;
 mod exit;
+mod global;
 mod home;
 mod output;
 mod progress;

@@ -2,7 +2,7 @@
 
 use std::{ffi::OsStr, fmt, os::unix::ffi::OsStrExt};
 
-use ftpq_proto::UserPath;
+use ftpq_proto::{Escaped, UserPath};
 
 use crate::exit::Ended;
 
@@ -17,7 +17,7 @@ impl ServerName {
     /// `HOST`, `HOST:PORT`, `[::1]:PORT`, `user@HOST`, or `ftpq://HOST[:PORT][/]`. The user is not
     /// needed, since keys say who is who, and is left out.
     pub(crate) fn parse(text: &str, default_port: u16) -> anyhow::Result<Self> {
-        let bad = || Ended::usage(format!("{text}: not a server: write HOST or HOST:PORT"));
+        let bad = || Ended::usage(format!("{}: not a server: write HOST or HOST:PORT", Escaped::new(text)));
         let address = text.strip_prefix("ftpq://").map_or(text, |rest| rest.strip_suffix('/').unwrap_or(rest));
         let address = address.rsplit_once('@').map_or(address, |(_, address)| address);
         let (host, port) = match address.strip_prefix('[') {
@@ -89,7 +89,7 @@ impl Target {
 }
 
 fn path(bytes: &[u8]) -> anyhow::Result<UserPath> {
-    UserPath::new(bytes).map_err(|error| Ended::usage(format!("{}: {error}", ftpq_proto::Escaped::new(bytes))))
+    UserPath::new(bytes).map_err(|error| Ended::usage(format!("{}: {error}", Escaped::new(bytes))))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use ftpq_transport::Identity;
 
-use crate::{cli::Global, home::Home};
+use crate::{global::Global, home::Home};
 
 pub(crate) fn run(home: &Home, global: &Global) -> anyhow::Result<()> {
     let identity = match &global.identity {

@@ -18,7 +18,39 @@ mod transfer;
 
 pub(crate) use transfer::shown;
 
-use crate::{cli::ClientCommand, client::Client, exit};
+use clap::Subcommand;
+
+use crate::{client::Client, exit};
+
+/// What a client does, in one shot or at the prompt. The names of the protocol's verbs work too.
+#[derive(Subcommand)]
+pub(crate) enum ClientCommand {
+    /// Connect, and remember the server as the current one
+    Con(con::Args),
+    /// List a folder
+    #[command(alias = "list")]
+    Ls(ls::Args),
+    /// Go to a remote folder, or show where you are
+    Cd(cd::Args),
+    /// Show the current server and folder
+    Pwd,
+    /// Upload files and, with -r, folders
+    #[command(alias = "upld")]
+    Put(put::Args),
+    /// Download files and, with -r, folders
+    #[command(alias = "dwld")]
+    Get(get::Args),
+    /// Make a remote folder
+    Mkdir(mkdir::Args),
+    /// Remove remote files and, with -r, folders
+    Rm(rm::Args),
+    /// Rename or move a remote file or folder
+    Mv(mv::Args),
+    /// Describe a remote file or folder
+    Stat(stat::Args),
+    /// Call any verb that the server offers
+    Call(call::Args),
+}
 
 /// Runs a client command, in one shot or at the prompt. Returns its exit code.
 pub(crate) async fn run(client: &mut Client, command: ClientCommand) -> anyhow::Result<u8> {

@@ -17,7 +17,7 @@ use indicatif::HumanBytes;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::transfer::shown;
-use crate::{cli::Global, exit::Ended, home::Home};
+use crate::{exit::Ended, global::Global, home::Home};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {

@@ -7,8 +7,8 @@ use ftpq_proto::RemotePath;
 use ftpq_storage::{LocalFs, Storage};
 
 use crate::{
-    cli::Global,
     exit::{self, Ended},
+    global::Global,
     progress::{Bars, Prefix},
 };
 

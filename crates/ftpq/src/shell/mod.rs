@@ -17,9 +17,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::editor::{Editor, Event};
 use crate::{
-    cli::ClientCommand,
     client::Client,
-    commands,
+    commands::{self, ClientCommand},
     exit::{self, Ended},
     target::ServerName,
 };

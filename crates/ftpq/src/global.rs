@@ -1,0 +1,39 @@
+//! Options of every command.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args};
+
+/// What may stand before or behind any command.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Options of every command")]
+pub(crate) struct Global {
+    /// Server to talk to: HOST[:PORT]; the last one connected to where absent
+    #[arg(short, long, global = true, env = "FTPQ_SERVER", value_name = "HOST[:PORT]")]
+    pub(crate) server: Option<String>,
+    /// Port of servers named without one
+    #[arg(short = 'P', long, global = true, env = "FTPQ_PORT", default_value_t = 4433)]
+    pub(crate) port: u16,
+    /// Key and certificate to use (PEM), instead of the one in the home folder
+    #[arg(short, long, global = true, env = "FTPQ_IDENTITY", value_name = "FILE")]
+    pub(crate) identity: Option<PathBuf>,
+    /// Trust a server that is not known yet without asking; a changed key is an error all the same
+    #[arg(long, global = true)]
+    pub(crate) accept_new: bool,
+    /// Use IPv4 only
+    #[arg(short = '4', long, global = true, conflicts_with = "ipv6")]
+    pub(crate) ipv4: bool,
+    /// Use IPv6 only
+    #[arg(short = '6', long, global = true)]
+    pub(crate) ipv6: bool,
+    /// Seconds to wait for a server's answer
+    #[arg(long, global = true, env = "FTPQ_TIMEOUT", default_value_t = 8, value_name = "SECONDS",
+        value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) timeout: u64,
+    /// No progress and no summary
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// Say more on standard error; repeat for even more
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+}

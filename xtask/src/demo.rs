@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use xshell::{Shell, cmd};
 
 use crate::{
@@ -32,7 +32,7 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
     let scratch = Scratch::new(None, keep)?;
     shell.set_var("FTPQ_HOME", scratch.path().join("home"));
     let visit = Visit { shell, ftpq, folder: scratch.path() };
-    visit.run(big, most).context("the demonstration failed")?;
+    visit.run(big, most)?;
     scratch.close()?;
     Ok(ExitCode::SUCCESS)
 }
@@ -58,8 +58,9 @@ struct Row {
 impl Visit<'_> {
     fn run(&self, big: u64, most: Amount) -> Result<()> {
         let (here, back) = (self.folder.join("here"), self.folder.join("back"));
-        fs::create_dir(&here)?;
-        fs::create_dir(&back)?;
+        for folder in [&here, &back, &self.folder.join("served")] {
+            fs::create_dir(folder)?;
+        }
         println!("Making a file of {} MiB and a folder of real files.", big / MIB);
         write_random(&here.join("big.bin"), big, "ftpq demo")?;
         let source = gather(&here.join("tree"), LEAST_FILES, most)?;

@@ -34,22 +34,25 @@ const TASKS: &[(&str, Task, &str)] = &[
     ("bench", bench::run, "put and get on loopback beside scp  [--mib N] [--reps N] [--write]"),
 ];
 
-fn main() -> Result<ExitCode> {
+fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let Some((name, rest)) = arguments.split_first() else {
         print_tasks();
-        return Ok(ExitCode::from(2));
+        return ExitCode::from(2);
     };
     if matches!(name.as_str(), "help" | "-h" | "--help") {
         print_tasks();
-        return Ok(ExitCode::SUCCESS);
+        return ExitCode::SUCCESS;
     }
     match TASKS.iter().find(|(task, ..)| task == name) {
-        Some((_, run, _)) => run(rest),
+        Some((_, run, _)) => run(rest).unwrap_or_else(|error| {
+            eprintln!("cargo xtask {name}: {error:#}");
+            ExitCode::FAILURE
+        }),
         None => {
             eprintln!("cargo xtask: no task {name:?}");
             print_tasks();
-            Ok(ExitCode::from(2))
+            ExitCode::from(2)
         }
     }
 }

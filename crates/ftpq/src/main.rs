@@ -77,7 +77,7 @@ fn start_logging(verbose: u8) {
     let level = match verbose {
         0 => "off",
         1 => "ftpq=info,ftpq_client=info,ftpq_server=info,ftpq_transport=info",
-        2 => "debug,quinn=info,quinn_proto=info,rustls=info",
+        2 => "debug",
         _ => "trace",
     };
     let filter = tracing_subscriber::EnvFilter::new(level);

@@ -123,7 +123,7 @@ impl Copy {
     pub async fn file(self: &Arc<Self>, source: &RemotePath, target: &RemotePath) -> Result<Summary, CopyError> {
         let id = FileId(self.next_id.fetch_add(1, Ordering::Relaxed));
         let mut summary = Summary::default();
-        match self.copy_file(id, source, target, true).await {
+        match self.copy_file(id, source, target, false).await {
             Ok(bytes) => {
                 self.progress.finished(id);
                 summary.files = 1;
@@ -157,20 +157,21 @@ impl Copy {
         id: FileId,
         source: &RemotePath,
         target: &RemotePath,
-        plan: bool,
+        in_tree: bool,
     ) -> Result<u64, CopyError> {
         let at_source = |error| CopyError { side: Side::Source, error };
         let at_target = |error| CopyError { side: Side::Target, error };
         let mut reader = self.from.open(source).await.map_err(at_source)?;
         let info = reader.info();
-        if plan {
+        if !in_tree {
             self.progress.planned(1, info.size);
         }
         self.progress.started(id, source, info.size);
         let file = NewFile {
             size: info.size,
             overwrite: self.options.overwrite,
-            parents: self.options.parents,
+            // Within a tree, a file may overtake the making of its folder.
+            parents: self.options.parents || in_tree,
             mode: self.options.preserve.then_some(info.mode),
             mtime: self.options.preserve.then_some(info.mtime),
         };
@@ -283,7 +284,7 @@ impl Walk {
         let memory = self.room(copy.memory.clone(), weight).await?;
         let id = FileId(copy.next_id.fetch_add(1, Ordering::Relaxed));
         self.tasks.spawn(async move {
-            let result = copy.copy_file(id, &source, &target, false).await.map(Copied::File);
+            let result = copy.copy_file(id, &source, &target, true).await.map(Copied::File);
             drop((files, memory));
             Done { id: Some(id), result }
         });

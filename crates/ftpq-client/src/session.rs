@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ciborium::Value;
 use ftpq_proto::{
     Escaped, RemotePath, Status, VERSION,
-    codec::{DecodeError, EncodeError},
+    codec::{self, DecodeError, EncodeError},
     commands::con,
     message::{Failed, Reply, Request, Response},
 };
@@ -158,7 +158,7 @@ impl Call {
 
 /// Decodes a part of an answer.
 pub(crate) fn decode<T: DeserializeOwned>(value: &Value) -> Result<T, CallError> {
-    value.deserialized().map_err(|error| CallError::Malformed(DecodeError::Malformed(error.to_string())))
+    codec::from_value(value).map_err(CallError::Malformed)
 }
 
 /// Why a command did not succeed.

@@ -15,6 +15,7 @@
 //! struct Size;
 //!
 //! #[derive(Deserialize)]
+//! #[serde(deny_unknown_fields)]
 //! struct Args {
 //!     path: UserPath,
 //! }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc};
 
 use ciborium::Value;
-use ftpq_proto::{Spec, Status, limits::VERBS_MAX, spec::is_verb};
+use ftpq_proto::{Spec, Status, codec, limits::VERBS_MAX, spec::is_verb};
 
 use crate::{Context, Exchange, Failure, Handler};
 
@@ -96,8 +96,7 @@ impl<H: Handler> DynHandler for H {
         exchange: &'a mut Exchange,
     ) -> Pin<Box<dyn Future<Output = Result<Value, Failure>> + Send + 'a>> {
         Box::pin(async move {
-            let args = args
-                .deserialized()
+            let args = codec::from_value(&args)
                 .map_err(|error| Failure::new(Status::BadArguments, format!("bad arguments: {error}")))?;
             let reply = self.handle(cx, args, exchange).await?;
             Value::serialized(&reply).map_err(|error| Failure::internal(error.to_string()))

@@ -40,6 +40,13 @@ pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, DecodeError> {
     if rest.is_empty() { Ok(value) } else { Err(DecodeError::Trailing { len: rest.len() }) }
 }
 
+/// A CBOR value, decoded already, as a message.
+pub fn from_value<T: DeserializeOwned>(value: &ciborium::Value) -> Result<T, DecodeError> {
+    value.deserialized().map_err(|error| match error {
+        ciborium::value::Error::Custom(what) => DecodeError::Malformed(what),
+    })
+}
+
 /// A value of ours that does not fit the wire.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {

@@ -13,7 +13,9 @@ pub struct Spec {
     /// One line for a person.
     #[serde(deserialize_with = "crate::codec::text")]
     pub summary: String,
-    /// The right that a user needs for it; `None` where being known to the server is enough.
+    /// The right that a user needs for it; `None` where being known to the server is enough. A right
+    /// that only a newer server knows arrives as `None` too: the server checks, not the client.
+    #[serde(deserialize_with = "known_right")]
     pub right: Option<Right>,
     /// Whether running it twice does no more than running it once, so that a client may send it
     /// again when an answer got lost.
@@ -45,6 +47,11 @@ impl Spec {
     pub fn priority(self, priority: i32) -> Self {
         Self { priority, ..self }
     }
+}
+
+fn known_right<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Right>, D::Error> {
+    let word: Option<String> = Deserialize::deserialize(deserializer)?;
+    Ok(Right::ALL.into_iter().find(|right| word.as_deref() == Some(right.as_str())))
 }
 
 /// Whether `name` can name a verb: 1 to [`VERB_MAX`] ASCII letters, digits, `.`, `-` and `_`,

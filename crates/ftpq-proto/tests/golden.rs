@@ -36,12 +36,15 @@ fn every_message_has_the_bytes_in_the_file() {
     assert!(golden.is_empty(), "lines without a sample: {:?}", golden.keys());
 }
 
-/// A message, its frame, and how to see that a frame's body still means the same.
+/// A message, its frame, and how to see that the frame still means the same.
 struct Sample {
     name: String,
     frame: Vec<u8>,
-    check: Box<dyn Fn(&[u8])>,
+    check: Check,
 }
+
+/// Decodes a body and compares it with the sample's value.
+type Check = Box<dyn Fn(&[u8])>;
 
 trait Message: Serialize + DeserializeOwned + PartialEq + Debug + Clone + 'static {}
 impl<T: Serialize + DeserializeOwned + PartialEq + Debug + Clone + 'static> Message for T {}

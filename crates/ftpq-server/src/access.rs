@@ -60,6 +60,7 @@ pub struct RejectedLine {
 struct Current {
     version: Option<Version>,
     grants: HashMap<Fingerprint, Arc<Grant>>,
+    /// Those that nobody was told of yet.
     rejected: Vec<RejectedLine>,
 }
 
@@ -84,9 +85,9 @@ impl Access {
         current.grants.get(&key).cloned()
     }
 
-    /// The lines that count for nothing.
-    pub fn rejected(&self) -> Vec<RejectedLine> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner).rejected.clone()
+    /// The lines that count for nothing, each told once after each change of the file.
+    pub fn newly_rejected(&self) -> Vec<RejectedLine> {
+        std::mem::take(&mut self.current.lock().unwrap_or_else(PoisonError::into_inner).rejected)
     }
 
     /// How many clients are authorised.

@@ -9,7 +9,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
 use ciborium::Value;
 use ftpq_handler::{Context, Exchange, Failure, User};
 use ftpq_proto::{
-    RemotePath, Status,
+    RemotePath, Status, codec,
     commands::con,
     message::{Reply, Request, Response},
 };
@@ -37,6 +37,8 @@ pub(crate) async fn run(session: Arc<Session>, send: SendHalf, mut recv: RecvHal
         }
         Err(error) => (None, String::new(), None, Err(error.into())),
     };
+    // A reply that fits no frame is a mistake of its handler's, and known before anything is reported.
+    let result = result.and_then(|value| codec::encode(&Response::Reply(Reply::Ok(value))).map_err(Failure::internal));
     // A key that is not authorised was reported as such, and a stream without a request is no command.
     if let Some(user) = user {
         session.server.observer.event(Event::Command {
@@ -69,17 +71,24 @@ async fn admit_and_handle(
         }
     };
     let user = Arc::new(grant.user.clone());
+    let is_con = request.verb == con::VERB;
     let (path, result) = match admit(session, &request).await {
         Ok(()) => handle(session, &grant, user.clone(), request, exchange).await,
         Err(failure) => (None, Err(failure)),
     };
+    if is_con {
+        session
+            .settle(result.as_ref().map_or_else(|failure| Settled::Refused(failure.to_wire()), |_| Settled::Welcome));
+    }
     (Some(user), path, result)
 }
 
 /// The client's grant, asked for at each command: a key that was removed is out at once.
 fn authorise(session: &Session) -> Result<Arc<Grant>, Failure> {
     let key = session.connection.peer();
-    session.server.access.grant(key).ok_or_else(|| {
+    let grant = session.server.access.grant(key);
+    session.server.report_rejected_lines();
+    grant.ok_or_else(|| {
         let message = format!(
             "this server does not know your key: ask its owner to add the line \
              \"{key} name=YOUR-NAME rights=list,read,write\" to its authorized_clients file"
@@ -132,29 +141,25 @@ async fn handle(
     let cx = Context::new(user, remote, request.cwd, storage, session.server.service.clone());
     let ran = AssertUnwindSafe(registered.run(&cx, request.args, exchange)).catch_unwind().await;
     let result = ran.unwrap_or_else(|panic| Err(Failure::internal(describe(&*panic))));
-    if request.verb == con::VERB {
-        session
-            .settle(result.as_ref().map_or_else(|failure| Settled::Refused(failure.to_wire()), |_| Settled::Welcome));
-    }
     (cx.subject(), result)
 }
 
 /// Tells the client how it ended.
-async fn answer(exchange: Exchange, result: Result<Value, Failure>) {
+async fn answer(exchange: Exchange, result: Result<Vec<u8>, Failure>) {
     let (mut send, mut recv, cut) = exchange.into_parts();
-    let reply = match result {
-        Ok(value) => Reply::Ok(value),
+    let sent = match result {
+        Ok(reply) => send.block(reply.into()).await,
         Err(failure) => {
             recv.stop(failure.status());
             if cut {
                 // Within a body there is no room for a reply.
                 return send.reset(failure.status());
             }
-            Reply::Error(failure.to_wire())
+            send.frame(&Response::Reply(Reply::Error(failure.to_wire()))).await
         }
     };
-    // If this fails, the client is gone: there is nobody left to tell.
-    if send.frame(&Response::Reply(reply)).await.is_ok() {
+    // If this failed, the client is gone: there is nobody left to tell.
+    if sent.is_ok() {
         send.finish();
         send.delivered().await;
     }

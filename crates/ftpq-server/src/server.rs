@@ -51,9 +51,7 @@ impl Server {
     /// Serves on `listeners` until `shutdown` resolves. Then takes nothing new, gives the commands
     /// that run up to [`DRAIN`] to finish, tells every client, and returns.
     pub async fn serve(self, listeners: Vec<Listener>, shutdown: impl Future<Output = ()>) {
-        for line in &self.shared.access.rejected() {
-            self.shared.observer.event(Event::AccessLineRejected(line));
-        }
+        self.shared.report_rejected_lines();
         let sessions = TaskTracker::new();
         let accepting = TaskTracker::new();
         let listeners: Vec<_> = listeners.into_iter().map(Arc::new).collect();
@@ -77,6 +75,15 @@ impl Server {
         accepting.close();
         sessions.close();
         let _ = timeout(DRAIN, sessions.wait()).await;
+    }
+}
+
+impl Shared {
+    /// Tells of the lines in the list of authorised clients that count for nothing.
+    pub(crate) fn report_rejected_lines(&self) {
+        for line in &self.access.newly_rejected() {
+            self.observer.event(Event::AccessLineRejected(line));
+        }
     }
 }
 

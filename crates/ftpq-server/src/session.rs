@@ -69,14 +69,16 @@ impl Session {
     /// CON was answered: the other streams may go on. The first answer counts; returns whether this
     /// is it.
     pub(crate) fn settle(&self, how: Settled) -> bool {
-        if how == Settled::Welcome {
-            self.connection.settle();
-        }
-        self.settled.send_if_modified(|settled| {
+        let welcome = how == Settled::Welcome;
+        let first = self.settled.send_if_modified(|settled| {
             let first = settled.is_none();
             settled.get_or_insert(how);
             first
-        })
+        });
+        if first && welcome {
+            self.connection.settle();
+        }
+        first
     }
 
     /// Waits until CON was answered or the connection is gone.

@@ -116,8 +116,8 @@ pub enum Closed {
     /// The two do not speak the same protocol (no common ALPN token or QUIC version).
     #[error("no common protocol version")]
     Version,
-    /// QUIC or TLS failed.
-    #[error("connection failed: {0}")]
+    /// QUIC or TLS failed. The text may hold what the peer said.
+    #[error("connection failed: {}", Escaped::new(_0))]
     Transport(String),
 }
 
@@ -146,6 +146,20 @@ impl From<ConnectionError> for Closed {
                 Closed::Version
             }
             other => Closed::Transport(other.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_peer_says_at_the_end_cannot_drive_a_terminal() {
+        let hostile = "\u{1b}[2J\nforged line";
+        let by_peer = Closed::ByPeer { status: Status::Internal, reason: hostile.into() };
+        for closed in [by_peer, Closed::Transport(hostile.into())] {
+            assert!(!closed.to_string().contains(char::is_control), "{closed:?}");
         }
     }
 }

@@ -73,7 +73,8 @@ pub struct Incoming {
 impl Incoming {
     /// Where it comes from, perhaps forged.
     pub fn remote_address(&self) -> SocketAddr {
-        self.inner.remote_address()
+        let address = self.inner.remote_address();
+        SocketAddr::new(address.ip().to_canonical(), address.port())
     }
 
     /// Goes through the handshake, within [`tuning::HANDSHAKE`].

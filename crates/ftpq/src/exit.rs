@@ -115,14 +115,10 @@ fn status_of(error: &anyhow::Error) -> Option<Status> {
     })
 }
 
-/// What to do about a status.
-pub(crate) fn hint(status: Status) -> Option<&'static str> {
+fn hint(status: Status) -> Option<&'static str> {
     match status {
-        Status::Exists => Some(" (-f replaces it)"),
-        Status::IsFolder => Some(" (-r takes folders)"),
-        Status::NotEmpty => Some(" (-r removes it with all it holds)"),
+        Status::NotEmpty => Some(" (rm -r takes all it holds)"),
         Status::Unavailable => Some(" (try again)"),
-        Status::Changed => Some(" (run it again when it rests)"),
         _ => None,
     }
 }

@@ -26,7 +26,7 @@ pub(crate) struct Global {
     /// Use IPv6 only
     #[arg(short = '6', long, global = true)]
     pub(crate) ipv6: bool,
-    /// Seconds to wait for a server's answer
+    /// Seconds to wait for a server to answer when connecting
     #[arg(long, global = true, env = "FTPQ_TIMEOUT", default_value_t = 8, value_name = "SECONDS",
         value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(crate) timeout: u64,

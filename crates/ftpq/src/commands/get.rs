@@ -14,7 +14,12 @@ use ftpq_proto::{Kind, Name, RemotePath};
 use ftpq_storage::Storage;
 
 use super::transfer::{Job, TransferArgs, before_paths, local, shown};
-use crate::{client::Client, exit::Ended, progress::Prefix, target::Target};
+use crate::{
+    client::Client,
+    exit::{self, Ended},
+    progress::Prefix,
+    target::Target,
+};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -78,7 +83,7 @@ impl Place {
             Some(name) => Ok(root.join(&name)?),
             // The server's root has no name: what is in it goes right here.
             None if is_folder => Ok(root),
-            None => Err(Ended::usage("/: is a folder (-r takes folders)")),
+            None => Err(Ended::with(exit::FAILED, "/: is a folder (-r takes folders)")),
         }
     }
 }
@@ -97,8 +102,8 @@ async fn to_stdout(client: &mut Client, args: &Args) -> anyhow::Result<u8> {
         }
         io::stdout().flush()?;
         if reader.finish().await? != (*hasher.finalize().as_bytes()).into() {
-            return Err(Ended::with(crate::exit::INTEGRITY, format!("{source}: the digest does not match")));
+            return Err(Ended::with(exit::INTEGRITY, format!("{source}: the digest does not match")));
         }
     }
-    Ok(crate::exit::OK)
+    Ok(exit::OK)
 }

@@ -81,7 +81,7 @@ impl Source {
         // What is named on the command line may be a link; below it, links are not followed.
         let is_folder = fs::metadata(path).map_err(failed)?.is_dir();
         if is_folder && !transfer.recursive() {
-            return Err(Ended::usage(format!("{}: is a folder (-r takes folders)", shown(path))));
+            return Err(Ended::with(exit::FAILED, format!("{}: is a folder (-r takes folders)", shown(path))));
         }
         let real = fs::canonicalize(path).map_err(failed)?;
         let named = path.file_name().and_then(|name| Name::new(name.as_bytes()).ok());

@@ -96,8 +96,8 @@ fn open_access(home: &Home, file: &Path) -> anyhow::Result<Access> {
     let access = Access::open(file).with_context(|| shown(file))?;
     if first_start {
         let own = Identity::load_or_create(&home.client_identity())?;
-        let name = env::var("USER").ok().filter(|name| !name.is_empty() && !name.contains(char::is_whitespace));
-        let name = name.unwrap_or_else(|| "owner".into());
+        let plain = |name: &String| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "._-".contains(c));
+        let name = env::var("USER").ok().filter(plain).unwrap_or_else(|| "owner".into());
         let user = User { name, key: own.fingerprint(), rights: Rights::ALL };
         access.authorise(&user).with_context(|| format!("cannot write {}", shown(file)))?;
     }

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use ftpq_client::copy::{Copy, CopyError, Options, Summary};
-use ftpq_proto::RemotePath;
+use ftpq_proto::{RemotePath, Status};
 use ftpq_storage::{LocalFs, Storage};
 
 use crate::{
@@ -61,7 +61,7 @@ impl TransferArgs {
                 Err(error) if alone || error.is_fatal() => {
                     bars.abandon();
                     let code = exit::code_of_status(error.status());
-                    let message = bars.describe(&error) + exit::hint(error.status()).unwrap_or_default();
+                    let message = bars.describe(&error) + hint(error.status());
                     return Err(Ended::with(code, message));
                 }
                 Err(error) => {
@@ -79,7 +79,7 @@ impl TransferArgs {
             overwrite: self.force,
             preserve: self.preserve,
             keep_existing: self.no_clobber,
-            parents: job.parents || job.is_folder,
+            parents: job.parents,
             parallel: self.parallel,
         };
         bars.set_prefix(job.prefix);
@@ -88,6 +88,17 @@ impl TransferArgs {
             true => copy.tree(&job.source, &job.target).await,
             false => copy.file(&job.source, &job.target).await,
         }
+    }
+}
+
+/// What to do about a status, in the options of `put` and `get`.
+fn hint(status: Status) -> &'static str {
+    match status {
+        Status::Exists => " (-f replaces it)",
+        Status::IsFolder => " (-r takes folders)",
+        Status::Changed => " (run it again when it rests)",
+        Status::Unavailable => " (try again)",
+        _ => "",
     }
 }
 

@@ -118,11 +118,15 @@ impl Call {
     /// The next frame from the server; an error reply is an error. A live server may take its time
     /// (flushing a large file), and a dead one ends the connection.
     pub(crate) async fn next(&mut self) -> Result<Part, CallError> {
-        match self.recv.frame(PATIENCE).await? {
-            Response::Item(value) => Ok(Part::Item(value)),
-            Response::Head(value) => Ok(Part::Head(value)),
-            Response::Reply(Reply::Ok(value)) => Ok(Part::Reply(value)),
-            Response::Reply(Reply::Error(failed)) => Err(CallError::Refused(failed)),
+        let reply = match self.recv.frame(PATIENCE).await? {
+            Response::Item(value) => return Ok(Part::Item(value)),
+            Response::Head(value) => return Ok(Part::Head(value)),
+            Response::Reply(reply) => reply,
+        };
+        self.recv.end().await;
+        match reply {
+            Reply::Ok(value) => Ok(Part::Reply(value)),
+            Reply::Error(failed) => Err(CallError::Refused(failed)),
         }
     }
 

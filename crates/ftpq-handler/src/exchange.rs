@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use ciborium::Value;
 use ftpq_proto::{
-    Digest, Status,
+    Digest,
     message::{Response, Trailer},
 };
 use ftpq_storage::{BLOCK, Reader, Upload};
@@ -112,10 +112,4 @@ impl Exchange {
 
 fn value<T: Serialize>(value: &T) -> Result<Value, Failure> {
     Value::serialized(value).map_err(|error| Failure::internal(error.to_string()))
-}
-
-impl From<ftpq_proto::codec::EncodeError> for Failure {
-    fn from(error: ftpq_proto::codec::EncodeError) -> Self {
-        Failure::new(Status::TooLarge, error.to_string())
-    }
 }

@@ -3,7 +3,11 @@
 use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc};
 
 use ciborium::Value;
-use ftpq_proto::{Spec, Status, codec, limits::VERBS_MAX, spec::is_verb};
+use ftpq_proto::{
+    Spec, Status, codec,
+    limits::{SUMMARY_MAX, VERBS_MAX},
+    spec::is_verb,
+};
 
 use crate::{Context, Exchange, Failure, Handler};
 
@@ -24,6 +28,9 @@ impl Registry {
         let spec = handler.spec();
         if !is_verb(&spec.verb) {
             return Err(RegisterError::BadName(spec.verb));
+        }
+        if spec.summary.len() > SUMMARY_MAX {
+            return Err(RegisterError::LongSummary(spec.verb));
         }
         if self.handlers.len() == VERBS_MAX {
             return Err(RegisterError::TooMany);
@@ -73,6 +80,9 @@ pub enum RegisterError {
     /// Not a name of a verb.
     #[error("{0:?} cannot name a verb")]
     BadName(String),
+    /// A summary that takes too much of the reply to CON.
+    #[error("the summary of {0} is longer than {SUMMARY_MAX} bytes")]
+    LongSummary(String),
     /// More than fit the reply to CON.
     #[error("more than {VERBS_MAX} verbs")]
     TooMany,

@@ -26,6 +26,9 @@ pub const VERB_MAX: usize = 64;
 /// Verbs that one server may offer: their specs must fit the CON reply.
 pub const VERBS_MAX: usize = 128;
 
+/// Bytes of a verb's summary: as many verbs as there may be still fit the CON reply.
+pub const SUMMARY_MAX: usize = 256;
+
 /// Versions or features that one side may announce.
 pub const FEATURES_MAX: usize = 32;
 

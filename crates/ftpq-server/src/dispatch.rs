@@ -161,6 +161,7 @@ async fn answer(exchange: Exchange, result: Result<Vec<u8>, Failure>) {
     // If this failed, the client is gone: there is nobody left to tell.
     if sent.is_ok() {
         send.finish();
+        recv.end().await;
         send.delivered().await;
     }
 }

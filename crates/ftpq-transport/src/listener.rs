@@ -58,8 +58,7 @@ impl Listener {
     /// Ends every connection, saying why, and waits until the peers were told.
     pub async fn close(&self, status: Status, reason: &str) {
         self.endpoint.close(VarInt::from_u32(status.code()), reason.as_bytes());
-        // Draining takes three round trips' worth of time; nobody waits longer for a goodbye.
-        let _ = timeout(tuning::HANDSHAKE / 8, self.endpoint.wait_idle()).await;
+        let _ = timeout(tuning::FAREWELL, self.endpoint.wait_idle()).await;
     }
 }
 

@@ -14,7 +14,10 @@ use quinn::{ConnectionError, ReadError, VarInt, WriteError};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::timeout;
 
-use crate::{connection::Closed, tuning::STALL};
+use crate::{
+    connection::Closed,
+    tuning::{FAREWELL, STALL},
+};
 
 /// The half that this side sends on. Dropped before [`finish`](Self::finish), it resets the stream:
 /// what was cut must not look complete.
@@ -57,10 +60,10 @@ impl SendHalf {
         let _ = self.inner.finish();
     }
 
-    /// After [`finish`](Self::finish): waits until the peer's QUIC has everything, or does not want it.
-    /// Says nothing about whether the peer's program has.
+    /// After [`finish`](Self::finish): waits until the peer's QUIC has everything or does not want it,
+    /// for [`FAREWELL`] at most. Says nothing about whether the peer's program has it.
     pub async fn delivered(&mut self) {
-        let _ = self.inner.stopped().await;
+        let _ = timeout(FAREWELL, self.inner.stopped()).await;
     }
 
     /// Ends the stream as failed.
@@ -107,6 +110,11 @@ impl RecvHalf {
         let mut block = vec![0; len];
         timeout(STALL, self.fill(&mut block)).await.unwrap_or(Err(RecvError::Stalled))?;
         Ok(block.into())
+    }
+
+    /// After the last frame: takes note of the end, so that the peer need not be told to stop.
+    pub async fn end(&mut self) {
+        let _ = timeout(FAREWELL, self.inner.read(&mut [0])).await;
     }
 
     /// Tells the peer that nothing more is wanted, and why.

@@ -42,6 +42,9 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// One block must make it through a stream within this time, or the peer counts as stalled: 4 kB/s.
 pub const STALL: Duration = Duration::from_secs(60);
 
+/// The last packets of a stream must be through within this time; nobody waits longer for a goodbye.
+pub const FAREWELL: Duration = Duration::from_secs(3);
+
 /// Packets that may arrive before an ACK must go out (RFC 9000 says 2): fewer system calls.
 pub const ACK_EVERY: u32 = 10;
 

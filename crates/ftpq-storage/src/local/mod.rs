@@ -74,8 +74,13 @@ impl Storage for LocalFs {
     }
 
     async fn rename(&self, from: &RemotePath, to: &RemotePath, overwrite: bool) -> Result<(), StorageError> {
-        let to = to.clone();
-        self.run(from, move |root, from| root.rename(from, &to, overwrite)).await
+        let target = to.clone();
+        let renamed = self.run(from, move |root, from| root.rename(from, &target, overwrite)).await;
+        // What is in the way stands at `to`.
+        renamed.map_err(|error| match error.problem {
+            Problem::Exists | Problem::IsFolder | Problem::NotEmpty => StorageError::new(to, error.problem),
+            _ => error,
+        })
     }
 
     async fn subtree(&self, path: &RemotePath) -> Result<Arc<dyn Storage>, StorageError> {

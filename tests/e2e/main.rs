@@ -1,0 +1,21 @@
+//! The real program, end to end: its processes, its signals, its terminal, and files on real disks.
+//!
+//! Every test has a [`support::World`] of its own: a home, a folder to work in, a folder that is
+//! served, and ports of the system's choice. Nothing is shared, so tests run side by side.
+
+// Whatever a test needs and does not get is a failure.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+// A test that cannot run here says so.
+#![allow(clippy::print_stderr)]
+
+mod commands;
+mod failures;
+mod interrupts;
+mod memory;
+mod progress;
+mod serve;
+mod shell;
+mod support;
+mod transfers;
+mod trust;
+mod wire;

@@ -1,0 +1,37 @@
+//! Bars, where somebody looks.
+
+use std::fs;
+
+use crate::support::{Terminal, World, sparse};
+
+#[test]
+fn a_terminal_shows_bars_and_then_one_summary_line() {
+    let world = World::serving();
+    sparse(&world.work().join("big.bin"), 512 << 20);
+    let server = world.server().name();
+    for (command, done) in [("put", "put"), ("get", "got")] {
+        let args = [command, "-f", "-s", &server, "big.bin"];
+        let mut terminal = Terminal::start(&world, &world.home(), args);
+        // The file's own bar, and all files' together.
+        terminal.expect("big.bin");
+        terminal.expect("total");
+        terminal.expect("512.00 MiB");
+        terminal.expect(&format!("{done} 1 file, 512.00 MiB in "));
+        terminal.expect("/s), verified\n");
+        assert_eq!(terminal.exit_code(), 0);
+        assert!(terminal.raw().contains(&0x1b), "bars are drawn in place");
+        // They are gone in the end: the last line stands alone.
+        let text = terminal.text();
+        assert!(text.trim_end().ends_with("verified"), "{text:?}");
+    }
+}
+
+#[test]
+fn quiet_shows_nothing_at_a_terminal_either() {
+    let world = World::serving();
+    sparse(&world.work().join("big.bin"), 64 << 20);
+    let mut terminal = Terminal::start(&world, &world.home(), ["put", "-q", "-s", &world.server().name(), "big.bin"]);
+    assert_eq!(terminal.exit_code(), 0);
+    assert_eq!(terminal.text(), "");
+    assert_eq!(fs::metadata(world.served().join("big.bin")).unwrap().len(), 64 << 20);
+}

@@ -1,0 +1,19 @@
+//! What every test stands on.
+
+mod files;
+mod lines;
+mod process;
+mod program;
+mod raw;
+mod server;
+mod terminal;
+mod world;
+
+pub(crate) use files::{FullDisk, all_names, assert_same_tree, fifo, holds, odd_names, pattern, sparse, tree};
+pub(crate) use lines::Lines;
+pub(crate) use process::{PATIENCE, Process, until};
+pub(crate) use program::{Program, Run};
+pub(crate) use raw::RawClient;
+pub(crate) use server::{Server, SumServer};
+pub(crate) use terminal::{Key, Terminal};
+pub(crate) use world::World;

@@ -1,0 +1,80 @@
+//! A child process that never outlives its test.
+
+use std::{
+    fs,
+    process::{Child, ExitStatus},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Nothing here takes this long: a test that waits longer hangs.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits for something that nobody announces.
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A child process. Dropped, it is killed.
+pub(crate) struct Process {
+    child: Child,
+}
+
+impl Process {
+    pub(crate) fn new(child: Child) -> Self {
+        Self { child }
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("the process is there");
+    }
+
+    /// Waits for the end.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let mut ended = None;
+        until("the process ends", || {
+            ended = self.child.try_wait().expect("a child can be waited for");
+            ended.is_some()
+        });
+        ended.expect("it has ended")
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child can be waited for").is_some()
+    }
+
+    /// The most memory that it ever had resident, in KiB; `None` once it has ended.
+    pub(crate) fn peak_memory_kib(&self) -> Option<u64> {
+        self.number("status", "VmHWM:")
+    }
+
+    /// Bytes that it has read from files so far.
+    pub(crate) fn bytes_read(&self) -> u64 {
+        self.number("io", "rchar:").unwrap_or(0)
+    }
+
+    /// Bytes that it has written to files so far.
+    pub(crate) fn bytes_written(&self) -> u64 {
+        self.number("io", "wchar:").unwrap_or(0)
+    }
+
+    fn number(&self, file: &str, field: &str) -> Option<u64> {
+        let text = fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).ok()?;
+        let rest = text.lines().find_map(|line| line.strip_prefix(field))?;
+        rest.split_whitespace().next()?.parse().ok()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

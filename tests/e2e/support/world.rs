@@ -1,0 +1,158 @@
+//! A world of one test's own.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use super::{Program, Run, Server};
+
+/// A home, a folder to work in, a folder that is served, and, mostly, a server.
+pub(crate) struct World {
+    server: Option<Server>,
+    folder: TempDir,
+}
+
+impl World {
+    /// Without a server.
+    pub(crate) fn new() -> Self {
+        Self::at(&std::env::temp_dir())
+    }
+
+    /// With a server.
+    pub(crate) fn serving() -> Self {
+        let mut world = Self::new();
+        world.start();
+        world
+    }
+
+    /// With a server and files in memory, if that holds `bytes` twice; on disk otherwise.
+    pub(crate) fn in_memory(bytes: u64) -> Self {
+        let memory = Path::new("/dev/shm");
+        let free = rustix::fs::statvfs(memory).map(|space| space.f_bavail * space.f_frsize).unwrap_or(0);
+        let mut world = if free > bytes.saturating_mul(5) / 2 { Self::at(memory) } else { Self::new() };
+        world.start();
+        world
+    }
+
+    fn at(place: &Path) -> Self {
+        let folder = tempfile::Builder::new().prefix("ftpq-e2e-").tempdir_in(place).expect("a temporary folder");
+        for name in ["home", "work", "served"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        Self { server: None, folder }
+    }
+
+    /// Starts the server, on a port of the system's choice.
+    pub(crate) fn start(&mut self) {
+        self.server = Some(self.server_program().serve());
+    }
+
+    /// Stops the server and starts it again where it was.
+    pub(crate) fn restart(&mut self) {
+        let address = self.server().address.to_string();
+        assert_eq!(self.stop_server(Signal::TERM), 0);
+        let program = self.home_program().arg("serve").arg(self.served());
+        self.server = Some(program.args(["--listen", &address]).serve());
+    }
+
+    /// Another server in the place of this one, at the same address.
+    pub(crate) fn replace_server(&mut self, start: impl FnOnce(Program, String) -> Server) {
+        let address = self.server.take().expect("a server").address.to_string();
+        self.server = Some(start(self.home_program(), address));
+    }
+
+    /// Kills the server.
+    pub(crate) fn kill_server(&mut self) {
+        let mut server = self.server.take().expect("a server");
+        server.process.signal(Signal::KILL);
+        server.process.wait();
+    }
+
+    /// Sends the server a signal.
+    pub(crate) fn signal_server(&self, signal: Signal) {
+        self.server().process.signal(signal);
+    }
+
+    /// Stops the server with `signal` and returns its exit code.
+    pub(crate) fn stop_server(&mut self, signal: Signal) -> i32 {
+        self.server.take().expect("a server").stop(signal)
+    }
+
+    pub(crate) fn server(&self) -> &Server {
+        self.server.as_ref().expect("this world has a server")
+    }
+
+    /// The home of the server and of its user.
+    pub(crate) fn home(&self) -> PathBuf {
+        self.path("home")
+    }
+
+    /// Where the client stands.
+    pub(crate) fn work(&self) -> PathBuf {
+        self.path("work")
+    }
+
+    /// What the server serves.
+    pub(crate) fn served(&self) -> PathBuf {
+        self.path("served")
+    }
+
+    pub(crate) fn path(&self, below: impl AsRef<Path>) -> PathBuf {
+        self.folder.path().join(below)
+    }
+
+    /// A home of somebody else.
+    pub(crate) fn stranger(&self) -> PathBuf {
+        self.path("stranger")
+    }
+
+    /// The server, about to be started.
+    pub(crate) fn server_program(&self) -> Program {
+        self.home_program().arg("serve").arg(self.served()).args(["--listen", "127.0.0.1:0"])
+    }
+
+    /// ftpq in this world, with no server named.
+    pub(crate) fn home_program(&self) -> Program {
+        Program::new(&self.home(), &self.work())
+    }
+
+    /// The client, about to be run on the server.
+    pub(crate) fn client(&self) -> Program {
+        self.client_of(&self.home())
+    }
+
+    /// The client with another home.
+    pub(crate) fn client_of(&self, home: &Path) -> Program {
+        let program = Program::new(home, &self.work());
+        match &self.server {
+            Some(server) => program.env("FTPQ_SERVER", server.name()),
+            None => program,
+        }
+    }
+
+    /// Runs the client on the server.
+    pub(crate) fn ftpq<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Run {
+        self.client().args(args).run()
+    }
+
+    /// The fingerprint of the client with this home.
+    pub(crate) fn key_of(&self, home: &Path) -> String {
+        self.client_of(home).arg("key").run().ok().stdout.trim().to_owned()
+    }
+
+    /// Adds `options` for the client with this home to the list of clients.
+    pub(crate) fn authorise(&self, home: &Path, options: &str) {
+        let file = self.authorized_clients();
+        let list = fs::read_to_string(&file).unwrap_or_default();
+        fs::write(&file, format!("{list}{} {options}\n", self.key_of(home))).unwrap();
+    }
+
+    pub(crate) fn authorized_clients(&self) -> PathBuf {
+        self.home().join("authorized_clients")
+    }
+}

@@ -3,14 +3,14 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use ftpq_proto::Escaped;
-use quinn::{ClientConfig, crypto::rustls::QuicClientConfig};
+use quinn::{ClientConfig, Endpoint, TokioRuntime, crypto::rustls::QuicClientConfig};
 use tokio::{task::JoinSet, time};
 
 use crate::{
     connection::{Closed, Connection},
     fingerprint::Fingerprint,
     identity::Identity,
-    listener::endpoint_on,
+    listener::endpoint_config,
     socket,
     tls::{self, SeenKey},
     tuning,
@@ -73,7 +73,8 @@ impl Connector {
         let crypto = QuicClientConfig::try_from(tls).map_err(|error| rustls::Error::General(error.to_string()))?;
         let mut config = ClientConfig::new(Arc::new(crypto));
         config.transport_config(tuning::client(address.ip()));
-        let endpoint = endpoint_on(socket::bind_for(address)?, None)?;
+        let socket = socket::bind_for(address)?;
+        let endpoint = Endpoint::new_with_abstract_socket(endpoint_config()?, None, socket, Arc::new(TokioRuntime))?;
         // The name is never sent and means nothing.
         let connecting = endpoint
             .connect_with(config, address, "ftpq")

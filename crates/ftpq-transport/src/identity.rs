@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use aws_lc_rs::hmac;
 use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     sign::CertifiedKey,
@@ -19,6 +20,8 @@ use crate::{fingerprint::Fingerprint, tls};
 pub struct Identity {
     pub(crate) certified: Arc<CertifiedKey>,
     fingerprint: Fingerprint,
+    /// Keyed with the private key: derives secrets that last as long as it does.
+    deriver: hmac::Key,
 }
 
 impl Identity {
@@ -64,14 +67,22 @@ impl Identity {
         self.fingerprint
     }
 
+    /// A secret for `purpose`, the same whenever this key is loaded.
+    pub(crate) fn derive(&self, purpose: &str) -> [u8; 32] {
+        let mut secret = [0; 32];
+        secret.copy_from_slice(hmac::sign(&self.deriver, purpose.as_bytes()).as_ref());
+        secret
+    }
+
     fn from_pem(pem: &str) -> Result<Self, IdentityError> {
         let malformed = |why: &dyn fmt::Display| IdentityError::Malformed(why.to_string());
         let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|error| malformed(&error))?;
         let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| malformed(&error))?;
         let fingerprint = Fingerprint::of(&certificate).map_err(|error| malformed(&error))?;
+        let deriver = hmac::Key::new(hmac::HMAC_SHA256, key.secret_der());
         let certified =
             CertifiedKey::from_der(vec![certificate], key, &tls::provider()).map_err(|error| malformed(&error))?;
-        Ok(Self { certified: Arc::new(certified), fingerprint })
+        Ok(Self { certified: Arc::new(certified), fingerprint, deriver })
     }
 }
 

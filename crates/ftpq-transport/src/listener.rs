@@ -2,8 +2,10 @@
 
 use std::{io, net::SocketAddr, sync::Arc};
 
+use aws_lc_rs::hmac;
 use ftpq_proto::Status;
 use quinn::{Endpoint, EndpointConfig, ServerConfig, TokioRuntime, VarInt, crypto::rustls::QuicServerConfig};
+use quinn_proto::HashedConnectionIdGenerator;
 use tokio::time::timeout;
 
 use crate::{
@@ -32,7 +34,10 @@ impl Listener {
             .incoming_buffer_size_total(tuning::INCOMING_BUFFER_TOTAL);
         let bind = || {
             let socket = socket::bind(address)?;
-            let endpoint = endpoint_on(socket, Some(config.clone()))?;
+            let mut endpoint_config = endpoint_config()?;
+            remember_across_restarts(&mut endpoint_config, identity);
+            let runtime = Arc::new(TokioRuntime);
+            let endpoint = Endpoint::new_with_abstract_socket(endpoint_config, Some(config.clone()), socket, runtime)?;
             Ok((endpoint.local_addr()?, endpoint))
         };
         let (address, endpoint) = bind().map_err(|error| BindError::Socket { address, error })?;
@@ -107,11 +112,19 @@ pub enum BindError {
 }
 
 /// Ready to receive the largest datagram that any path may carry.
-pub(crate) fn endpoint_on(
-    socket: Arc<dyn quinn::AsyncUdpSocket>,
-    server: Option<ServerConfig>,
-) -> io::Result<Endpoint> {
+pub(crate) fn endpoint_config() -> io::Result<EndpointConfig> {
     let mut config = EndpointConfig::default();
     config.max_udp_payload_size(65_527).map_err(io::Error::other)?;
-    Endpoint::new_with_abstract_socket(config, server, socket, Arc::new(TokioRuntime))
+    Ok(config)
+}
+
+/// Lets a restarted server tell the clients of its former life that their connections are gone
+/// (stateless reset, RFC 9000 section 10.3), instead of leaving them to their idle timeout: the key
+/// of the resets, and the one by which it knows a connection ID for its own, come from its identity.
+fn remember_across_restarts(config: &mut EndpointConfig, identity: &Identity) {
+    let reset_key = hmac::Key::new(hmac::HMAC_SHA256, &identity.derive("ftpq/1 stateless reset"));
+    config.reset_key(Arc::new(reset_key));
+    let [a, b, c, d, e, f, g, h, ..] = identity.derive("ftpq/1 connection ids");
+    let ids_key = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids_key)));
 }

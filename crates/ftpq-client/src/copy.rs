@@ -2,18 +2,31 @@
 //!
 //! A tree is walked while it is copied. Files are copied side by side, limited by their number and
 //! by the bytes they may hold in buffers; folders are made before what is in them is needed, by the
-//! receiver. One file that fails does not stop the others; a lost connection does.
+//! receiver. One file that fails does not stop the others.
+//!
+//! What is interrupted, because the connection or the server went away, is done again on the next
+//! connection, for as long as anything moves at least now and then. An upload whose reply was lost
+//! may have been committed: it is sent again as one that may be there already.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
-use ftpq_proto::{Entry, Kind, RemotePath, Status};
+use ftpq_proto::{Entry, Kind, Name, RemotePath, Status};
 use ftpq_storage::{NewFile, Problem, Storage, StorageError};
-use tokio::{sync::Semaphore, task::JoinSet};
+use tokio::{
+    sync::Semaphore,
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 
 use crate::{
+    link::{FIRST_PAUSE, LONGEST_PAUSE, jittered},
     progress::{FileId, Progress},
     session::CallError,
 };
@@ -31,6 +44,9 @@ pub struct Options {
     pub parents: bool,
     /// Files in flight at the most.
     pub parallel: u32,
+    /// How long to do again what is interrupted while nothing moves. Zero: an interruption is an
+    /// error.
+    pub retry_for: Duration,
 }
 
 /// What was done.
@@ -78,11 +94,16 @@ impl CopyError {
     /// Whether nothing else can succeed either.
     pub fn is_fatal(&self) -> bool {
         match &self.error.problem {
-            Problem::Remote { error, .. } => {
-                error.downcast_ref().is_some_and(CallError::is_connection_lost)
-                    || self.status() == Status::NotAuthorised
-            }
+            Problem::Remote { .. } => self.is_interruption() || self.status() == Status::NotAuthorised,
             Problem::NoSpace => self.side == Side::Target,
+            _ => false,
+        }
+    }
+
+    /// Whether the connection or the server went away.
+    fn is_interruption(&self) -> bool {
+        match &self.error.problem {
+            Problem::Remote { error, .. } => error.downcast_ref().is_some_and(CallError::is_interruption),
             _ => false,
         }
     }
@@ -95,6 +116,8 @@ pub struct Copy {
     options: Options,
     progress: Arc<dyn Progress>,
     next_id: AtomicU64,
+    /// Bytes that were moved so far: what shows that something moves.
+    moved: AtomicU64,
     /// Bytes that all files in flight may hold in buffers, in KiB.
     memory: Arc<Semaphore>,
     files: Arc<Semaphore>,
@@ -114,6 +137,7 @@ impl Copy {
             options,
             progress,
             next_id: AtomicU64::new(0),
+            moved: AtomicU64::new(0),
             memory: Arc::new(Semaphore::new(MEMORY_KIB as usize)),
             files: Arc::new(Semaphore::new(options.parallel.max(1) as usize)),
         })
@@ -152,6 +176,7 @@ impl Copy {
         result.map(|()| walk.summary)
     }
 
+    /// Copies a file, again where it is interrupted.
     async fn copy_file(
         &self,
         id: FileId,
@@ -159,17 +184,41 @@ impl Copy {
         target: &RemotePath,
         in_tree: bool,
     ) -> Result<u64, CopyError> {
+        let mut patience = Patience::new(self);
+        let mut again = false;
+        loop {
+            match self.attempt(id, source, target, in_tree, again).await {
+                Err(error) if error.is_interruption() && patience.holds().await => {
+                    self.progress.interrupted(id, &error);
+                    again = true;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        id: FileId,
+        source: &RemotePath,
+        target: &RemotePath,
+        in_tree: bool,
+        again: bool,
+    ) -> Result<u64, CopyError> {
         let at_source = |error| CopyError { side: Side::Source, error };
         let at_target = |error| CopyError { side: Side::Target, error };
         let mut reader = self.from.open(source).await.map_err(at_source)?;
         let info = reader.info();
-        if !in_tree {
-            self.progress.planned(1, info.size);
+        if !again {
+            if !in_tree {
+                self.progress.planned(1, info.size);
+            }
+            self.progress.started(id, source, info.size);
         }
-        self.progress.started(id, source, info.size);
         let file = NewFile {
             size: info.size,
             overwrite: self.options.overwrite,
+            accept_same: again,
             // Within a tree, a file may overtake the making of its folder.
             parents: self.options.parents || in_tree,
             mode: self.options.preserve.then_some(info.mode),
@@ -179,6 +228,7 @@ impl Copy {
         while let Some(block) = reader.next_block().await.map_err(at_source)? {
             let len = block.len() as u64;
             upload.write(block).await.map_err(at_target)?;
+            self.moved.fetch_add(len, Ordering::Relaxed);
             self.progress.advanced(id, len);
         }
         let digest = reader.finish().await.map_err(at_source)?;
@@ -186,8 +236,46 @@ impl Copy {
         Ok(info.size)
     }
 
+    async fn make_folder(&self, target: &RemotePath) -> Result<(), CopyError> {
+        let mut patience = Patience::new(self);
+        loop {
+            match self.to.make_folder(target, true).await.map_err(|error| CopyError { side: Side::Target, error }) {
+                Err(error) if error.is_interruption() && patience.holds().await => {}
+                done => return done,
+            }
+        }
+    }
+
     fn may_stay(&self, error: &CopyError) -> bool {
         self.options.keep_existing && error.side == Side::Target && error.status() == Status::Exists
+    }
+}
+
+/// How long it is worth trying again: until nothing has moved for [`Options::retry_for`].
+struct Patience<'a> {
+    copy: &'a Copy,
+    moved: u64,
+    since: Instant,
+    pause: Duration,
+}
+
+impl<'a> Patience<'a> {
+    fn new(copy: &'a Copy) -> Self {
+        Self { copy, moved: copy.moved.load(Ordering::Relaxed), since: Instant::now(), pause: FIRST_PAUSE }
+    }
+
+    /// Waits a moment; `false` when it is over.
+    async fn holds(&mut self) -> bool {
+        let moved = self.copy.moved.load(Ordering::Relaxed);
+        if moved != self.moved {
+            *self = Self::new(self.copy);
+        }
+        if self.since.elapsed() >= self.copy.options.retry_for {
+            return false;
+        }
+        sleep(jittered(self.pause)).await;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        true
     }
 }
 
@@ -215,26 +303,45 @@ impl Walk {
         while let Some((source, target)) = folders.pop() {
             self.make_folder(target.clone()).await?;
             // A folder that cannot be read fails alone.
-            let mut listing = match self.copy.from.list(&source).await {
-                Ok(listing) => listing,
-                Err(error) => {
-                    self.fail(None, CopyError { side: Side::Source, error })?;
-                    continue;
-                }
-            };
-            loop {
-                let page = match listing.next_page().await {
-                    Ok(Some(page)) => page,
-                    Ok(None) => break,
-                    Err(error) => {
-                        self.fail(None, CopyError { side: Side::Source, error })?;
-                        break;
-                    }
-                };
-                self.plan(&page);
-                for entry in page {
-                    self.entry(entry, &source, &target, &mut folders).await?;
-                }
+            if let Err(error) = self.folder(&source, &target, &mut folders).await {
+                self.fail(None, error)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes through one folder. Interrupted, it begins again and passes over what it has seen.
+    async fn folder(
+        &mut self,
+        source: &RemotePath,
+        target: &RemotePath,
+        folders: &mut Vec<(RemotePath, RemotePath)>,
+    ) -> Result<(), CopyError> {
+        let copy = self.copy.clone();
+        let mut patience = Patience::new(&copy);
+        let mut seen = HashSet::new();
+        loop {
+            match self.pages(source, target, folders, &mut seen).await {
+                Err(error) if error.is_interruption() && patience.holds().await => {}
+                done => return done,
+            }
+        }
+    }
+
+    async fn pages(
+        &mut self,
+        source: &RemotePath,
+        target: &RemotePath,
+        folders: &mut Vec<(RemotePath, RemotePath)>,
+        seen: &mut HashSet<Name>,
+    ) -> Result<(), CopyError> {
+        let at_source = |error| CopyError { side: Side::Source, error };
+        let mut listing = self.copy.from.list(source).await.map_err(at_source)?;
+        while let Some(mut page) = listing.next_page().await.map_err(at_source)? {
+            page.retain(|entry| entry.name.as_ref().is_some_and(|name| seen.insert(name.clone())));
+            self.plan(&page);
+            for entry in page {
+                self.entry(entry, source, target, folders).await?;
             }
         }
         Ok(())
@@ -295,9 +402,8 @@ impl Walk {
         let copy = self.copy.clone();
         let files = self.room(copy.files.clone(), 1).await?;
         self.tasks.spawn(async move {
-            let made = copy.to.make_folder(&target, true).await;
+            let result = copy.make_folder(&target).await.map(|()| Copied::Folder);
             drop(files);
-            let result = made.map(|()| Copied::Folder).map_err(|error| CopyError { side: Side::Target, error });
             Done { id: None, result }
         });
         Ok(())

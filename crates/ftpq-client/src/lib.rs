@@ -1,4 +1,5 @@
-//! ftpq's client side: a [`Session`] on a server, its files as a [`Storage`](ftpq_storage::Storage)
+//! ftpq's client side: a [`Session`] on a server, a [`Link`] that replaces sessions as they are lost,
+//! the server's files as a [`Storage`](ftpq_storage::Storage)
 //! ([`Remote`]), and the one way of copying files and trees between any two storages ([`copy`]).
 //!
 //! Uploading is copying from a local storage to a remote one, downloading the reverse: both read,
@@ -9,11 +10,13 @@
 
 pub mod copy;
 pub mod known_servers;
+mod link;
 mod progress;
 mod remote;
 mod session;
 
 pub use known_servers::KnownServers;
+pub use link::{Dialer, Link};
 pub use progress::{FileId, Progress};
 pub use remote::Remote;
 pub use session::{CallError, Session};

@@ -1,6 +1,6 @@
 //! A server's files as a storage: what [`crate::copy`] reads from and writes to.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use ftpq_proto::{
@@ -11,26 +11,27 @@ use ftpq_proto::{
 };
 use ftpq_storage::{BLOCK, Bytes, FileInfo, Listing, NewFile, Problem, Reader, Storage, StorageError, Upload};
 use ftpq_transport::tuning;
+use serde::{Serialize, de::DeserializeOwned};
 
-use crate::session::{Call, CallError, Part, Session, decode};
+use crate::{
+    link::Link,
+    session::{Call, CallError, Part, decode},
+};
 
 /// The files of a server, below a folder of it.
 #[derive(Clone)]
 pub struct Remote {
-    session: Session,
+    link: Arc<Link>,
+    /// How long to try for a new connection when the one before was lost.
+    retry_for: Duration,
     /// Where this storage's root is on the server.
     base: RemotePath,
 }
 
 impl Remote {
     /// All that the server shows this user.
-    pub fn new(session: Session) -> Self {
-        Self { session, base: RemotePath::root() }
-    }
-
-    /// The session underneath.
-    pub fn session(&self) -> &Session {
-        &self.session
+    pub fn new(link: Arc<Link>, retry_for: Duration) -> Self {
+        Self { link, retry_for, base: RemotePath::root() }
     }
 
     fn at(&self, path: &RemotePath) -> Result<UserPath, StorageError> {
@@ -38,13 +39,22 @@ impl Remote {
         Ok(path.into())
     }
 
-    async fn call<A: serde::Serialize, R: serde::de::DeserializeOwned>(
+    async fn begin<A: Serialize>(&self, verb: &str, args: &A) -> Result<Call, CallError> {
+        self.link.session(self.retry_for).await?.begin(verb, &RemotePath::root(), args).await
+    }
+
+    async fn call<A: Serialize, R: DeserializeOwned>(
         &self,
         path: &RemotePath,
         verb: &str,
         args: &A,
     ) -> Result<R, StorageError> {
-        self.session.call(verb, &RemotePath::root(), args).await.map_err(|error| remote(path, error))
+        let call = async {
+            let mut call = self.begin(verb, args).await?;
+            call.send.finish();
+            call.reply().await
+        };
+        call.await.map_err(|error| remote(path, error))
     }
 }
 
@@ -58,7 +68,7 @@ impl Storage for Remote {
     async fn list(&self, path: &RemotePath) -> Result<Box<dyn Listing>, StorageError> {
         let args = list::Args { path: self.at(path)? };
         let begin = async {
-            let mut call = self.session.begin(list::VERB, &RemotePath::root(), &args).await?;
+            let mut call = self.begin(list::VERB, &args).await?;
             call.send.finish();
             Ok(call)
         };
@@ -69,7 +79,7 @@ impl Storage for Remote {
     async fn open(&self, path: &RemotePath) -> Result<Box<dyn Reader>, StorageError> {
         let args = dwld::Args { path: self.at(path)? };
         let begin = async {
-            let mut call = self.session.begin(dwld::VERB, &RemotePath::root(), &args).await?;
+            let mut call = self.begin(dwld::VERB, &args).await?;
             call.send.finish();
             let head: dwld::File = call.head().await?;
             Ok((call, head))
@@ -80,12 +90,12 @@ impl Storage for Remote {
     }
 
     async fn create(&self, path: &RemotePath, file: NewFile) -> Result<Box<dyn Upload>, StorageError> {
-        let NewFile { size, overwrite, parents, mode, mtime } = file;
+        let NewFile { size, overwrite, accept_same, parents, mode, mtime } = file;
         // A small body need not wait for the server's word: it travels with the request.
         let eager = size <= EAGER_BODY_MAX;
-        let args = upld::Args { path: self.at(path)?, size, overwrite, parents, eager, mode, mtime };
+        let args = upld::Args { path: self.at(path)?, size, overwrite, accept_same, parents, eager, mode, mtime };
         let begin = async {
-            let mut call = self.session.begin(upld::VERB, &RemotePath::root(), &args).await?;
+            let mut call = self.begin(upld::VERB, &args).await?;
             if !eager {
                 let _: upld::Go = call.head().await?;
             }
@@ -112,7 +122,7 @@ impl Storage for Remote {
 
     async fn subtree(&self, path: &RemotePath) -> Result<Arc<dyn Storage>, StorageError> {
         let base = self.base.append(path).map_err(|error| StorageError::new(path, error))?;
-        Ok(Arc::new(Remote { session: self.session.clone(), base }))
+        Ok(Arc::new(Remote { base, ..self.clone() }))
     }
 }
 

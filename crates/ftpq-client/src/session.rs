@@ -206,9 +206,15 @@ impl CallError {
         }
     }
 
-    /// Whether the connection is of no further use.
-    pub fn is_connection_lost(&self) -> bool {
-        matches!(self, CallError::Closed(_))
+    /// Whether the connection or the server went away, so that the same may succeed on a new one.
+    pub fn is_interruption(&self) -> bool {
+        match self {
+            CallError::Closed(Closed::ByPeer { status, .. }) => status.is_temporary(),
+            CallError::Closed(Closed::Version) => false,
+            CallError::Closed(_) | CallError::Stalled | CallError::BrokenOff(Status::Cancelled) => true,
+            CallError::Refused(failed) => failed.status == Status::Unavailable,
+            _ => false,
+        }
     }
 }
 

@@ -105,6 +105,8 @@ pub struct NewFile {
     pub size: u64,
     /// Replace a file that stands there.
     pub overwrite: bool,
+    /// A file that stands there with the same contents counts as this one, committed.
+    pub accept_same: bool,
     /// Make the folders that are missing above it.
     pub parents: bool,
     /// Permission bits, of which `0o777` count; the process's own default where absent.

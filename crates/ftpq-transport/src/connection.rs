@@ -45,6 +45,11 @@ impl Connection {
         self.inner.rtt()
     }
 
+    /// UDP datagrams that came from the peer so far: one that is alive lets this grow.
+    pub fn datagrams_received(&self) -> u64 {
+        self.inner.stats().udp_rx.datagrams
+    }
+
     /// Opens a stream, waiting while the peer allows no more of them.
     pub async fn open(&self) -> Result<(SendHalf, RecvHalf), Closed> {
         let (send, recv) = self.inner.open_bi().await?;

@@ -36,8 +36,9 @@ pub const STREAMS: u32 = 256;
 /// A connection without any packet for this long is dead. Both sides' values count; the smaller wins.
 pub const IDLE: Duration = Duration::from_secs(30);
 
-/// A client lets no connection fall silent for longer: NATs forget UDP flows after 30 s and more.
-pub const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// A client lets no connection fall silent for longer. NATs would allow 30 s and more; this is how
+/// soon a dead server can be told from one that is busy.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(2);
 
 /// One block must make it through a stream within this time, or the peer counts as stalled: 4 kB/s.
 pub const STALL: Duration = Duration::from_secs(60);

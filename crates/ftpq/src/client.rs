@@ -8,8 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
-use ftpq_client::{KnownServers, Remote, Session};
+use ftpq_client::{Dialer, KnownServers, Link, Remote, Session};
 use ftpq_proto::{RemotePath, UserPath};
 use ftpq_storage::Storage;
 use ftpq_transport::{ConnectError, Connector, Fingerprint, Identity};
@@ -28,13 +27,13 @@ pub(crate) struct Client {
     pub(crate) home: Home,
     pub(crate) state: State,
     connector: Option<Connector>,
-    sessions: HashMap<ServerName, Session>,
+    links: HashMap<ServerName, Arc<Link>>,
 }
 
 impl Client {
     pub(crate) fn new(home: Home, global: Global) -> anyhow::Result<Self> {
         let state = State::load(home.state());
-        Ok(Self { global, home, state, connector: None, sessions: HashMap::new() })
+        Ok(Self { global, home, state, connector: None, links: HashMap::new() })
     }
 
     /// The server to talk to: the one named, or `--server`, or the current one.
@@ -60,31 +59,37 @@ impl Client {
         path.resolve(&self.state.folder(server)).map_err(|error| Ended::usage(format!("{path}: {error}")))
     }
 
-    /// The files of `server`.
-    pub(crate) async fn storage(&mut self, server: &ServerName) -> anyhow::Result<Arc<dyn Storage>> {
-        Ok(Arc::new(Remote::new(self.session(server).await?)))
+    /// The files of `server`. If the connection is lost, a new one is tried for `retry_for`.
+    pub(crate) async fn storage(
+        &mut self,
+        server: &ServerName,
+        retry_for: Duration,
+    ) -> anyhow::Result<Arc<dyn Storage>> {
+        Ok(Arc::new(Remote::new(self.link(server).await?, retry_for)))
     }
 
     /// A session on `server`: the one that is open, or a new one.
     pub(crate) async fn session(&mut self, server: &ServerName) -> anyhow::Result<Session> {
-        if let Some(session) = self.sessions.get(server)
-            && session.connection().close_reason().is_none()
-        {
-            return Ok(session.clone());
-        }
-        let session = self.connect(server).await?;
-        self.sessions.insert(server.clone(), session.clone());
-        Ok(session)
+        Ok(self.link(server).await?.session(Duration::ZERO).await?)
     }
 
     /// Says goodbye to every server.
     pub(crate) async fn close(&mut self) {
-        for (_, session) in self.sessions.drain() {
-            session.close().await;
+        for (_, link) in self.links.drain() {
+            link.close().await;
         }
     }
 
-    async fn connect(&mut self, server: &ServerName) -> anyhow::Result<Session> {
+    async fn link(&mut self, server: &ServerName) -> anyhow::Result<Arc<Link>> {
+        if let Some(link) = self.links.get(server) {
+            return Ok(link.clone());
+        }
+        let link = self.connect(server).await?;
+        self.links.insert(server.clone(), link.clone());
+        Ok(link)
+    }
+
+    async fn connect(&mut self, server: &ServerName) -> anyhow::Result<Arc<Link>> {
         let addresses = self.resolve_host(server).await?;
         let connector = self.connector()?;
         let known = KnownServers::new(self.home.known_servers());
@@ -94,17 +99,16 @@ impl Client {
         // A server whose private key lies in this home is this user's own.
         trust.extend(self.own_server());
         let patience = Duration::from_secs(self.global.timeout);
-        let connection = match connector.connect(&addresses, &trust, patience).await {
+        let agent = concat!("ftpq/", env!("CARGO_PKG_VERSION")).to_owned();
+        let dialer = Dialer { connector, addresses, trust, agent };
+        let link = match Link::open(dialer.clone(), patience).await {
             Err(ConnectError::Untrusted { key }) => {
                 self.decide(&known, server, pinned, key)?;
-                connector.connect(&addresses, &vec![key], patience).await
+                Link::open(Dialer { trust: vec![key], ..dialer }, patience).await
             }
-            connected => connected,
+            opened => opened,
         };
-        let connection = connection.map_err(|error| explain(server, patience, error))?;
-        tracing::info!(server = name, address = %connection.remote_address(), key = %connection.peer(), "connected");
-        let agent = concat!("ftpq/", env!("CARGO_PKG_VERSION"));
-        Session::open(connection, agent).await.with_context(|| name)
+        link.map_err(|error| explain(server, patience, error))
     }
 
     async fn resolve_host(&self, server: &ServerName) -> anyhow::Result<Vec<SocketAddr>> {

@@ -32,6 +32,8 @@ pub(crate) struct Prefix {
 #[derive(Default)]
 struct State {
     files: HashMap<FileId, ProgressBar>,
+    /// When an interruption was last spoken of.
+    interrupted: Option<Instant>,
     prefix: Prefix,
 }
 
@@ -133,6 +135,20 @@ impl Progress for Bars {
         self.total.inc(bytes);
         if let Some(bar) = self.lock().files.get(&file) {
             bar.inc(bytes);
+        }
+    }
+
+    fn interrupted(&self, file: FileId, error: &CopyError) {
+        let mut state = self.lock();
+        if let Some(bar) = state.files.get(&file) {
+            bar.reset();
+        }
+        // All files of a connection are interrupted at once: that is one line.
+        let now = Instant::now();
+        let said = state.interrupted.replace(now).is_some_and(|before| now - before < Duration::from_secs(5));
+        drop(state);
+        if !said {
+            self.say(&format!("ftpq: {}: connecting again", self.describe(error)));
         }
     }
 

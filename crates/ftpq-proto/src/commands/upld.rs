@@ -26,6 +26,10 @@ pub struct Args {
     /// Replace a file of that name. Needs the right to delete.
     #[serde(default)]
     pub overwrite: bool,
+    /// A file of that name with the same contents counts as this one, committed. A client that lost
+    /// the reply sends the file again with this.
+    #[serde(default)]
+    pub accept_same: bool,
     /// Make the folders that are missing on the way.
     #[serde(default)]
     pub parents: bool,

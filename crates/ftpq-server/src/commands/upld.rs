@@ -27,8 +27,9 @@ impl Handler for Upld {
             let message = format!("only {EAGER_BODY_MAX} bytes may be sent unasked");
             return Err(Failure::new(Status::TooLarge, message));
         }
-        let Args { size, overwrite, parents, mode, mtime, .. } = args;
-        let mut upload = cx.storage().create(&path, NewFile { size, overwrite, parents, mode, mtime }).await?;
+        let Args { size, overwrite, accept_same, parents, mode, mtime, .. } = args;
+        let mut upload =
+            cx.storage().create(&path, NewFile { size, overwrite, accept_same, parents, mode, mtime }).await?;
         let go = (!args.eager).then_some(&Go {});
         let expected = exchange.receive_file(go, size, &mut *upload).await?;
         let digest = upload.commit(expected).await?;

@@ -136,7 +136,7 @@ impl Staged {
             }
             found => found?,
         };
-        check_target(&folder, &name, file.overwrite)?;
+        check_target(&folder, &name, file)?;
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
         let (fd, reserved) = match fs::openat(&folder, ".", flags | OFlags::TMPFILE, NEW_FILE) {
             Ok(fd) => (fd, None),
@@ -187,9 +187,25 @@ impl Staged {
         }
         self.set_metadata()?;
         fs::fsync(&self.fd)?;
-        self.publish()?;
+        match self.publish() {
+            Err(Problem::Exists) if self.file.accept_same && self.is_there(actual)? => {}
+            published => published?,
+        }
         fs::fsync(&self.folder)?;
         Ok(actual)
+    }
+
+    /// Whether a file of this content stands under the name already.
+    fn is_there(&self, digest: Digest) -> Result<bool, Problem> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = std::fs::File::from(fs::openat(&self.folder, self.name.as_bytes(), flags, Mode::empty())?);
+        if !file.metadata()?.is_file() || file.metadata()?.len() != self.file.size {
+            return Ok(false);
+        }
+        let mut hasher = Hasher::new();
+        hasher.update_reader(&file)?;
+        fs::fsync(&file)?;
+        Ok(Digest::from(*hasher.finalize().as_bytes()) == digest)
     }
 
     fn set_metadata(&self) -> Result<(), Problem> {
@@ -268,10 +284,11 @@ const NEW_FILE: Mode = Mode::from_raw_mode(0o666);
 const PRIVATE_FILE: Mode = Mode::from_raw_mode(0o600);
 
 /// Says early what publishing would say after the whole body. Only publishing decides.
-fn check_target(folder: &OwnedFd, name: &Name, overwrite: bool) -> Result<(), Problem> {
+fn check_target(folder: &OwnedFd, name: &Name, file: NewFile) -> Result<(), Problem> {
     match fs::statat(folder, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) if root::kind(&stat) == Kind::Folder => Err(Problem::IsFolder),
-        Ok(_) if !overwrite => Err(Problem::Exists),
+        Ok(stat) if file.accept_same && stat.st_size as u64 == file.size => Ok(()),
+        Ok(_) if !file.overwrite => Err(Problem::Exists),
         Ok(_) | Err(Errno::NOENT) => Ok(()),
         Err(error) => Err(error.into()),
     }

@@ -42,7 +42,7 @@ pub(crate) async fn run(client: &mut Client, args: Args) -> anyhow::Result<u8> {
     let mut jobs = Vec::new();
     for remote in &args.remotes {
         let (server, source) = client.locate(&Target::parse(remote, client.global.port)?)?;
-        let from = client.storage(&server).await?;
+        let from = client.storage(&server, args.transfer.retry_for()).await?;
         // Without -r the server's answer to DWLD says that it is a folder: a round trip less.
         let is_folder = args.transfer.recursive() && from.stat(&source).await?.kind == Kind::Folder;
         let target = place.of(source.name(), is_folder)?;
@@ -93,7 +93,7 @@ impl Place {
 async fn to_stdout(client: &mut Client, args: &Args) -> anyhow::Result<u8> {
     for remote in &args.remotes {
         let (server, source) = client.locate(&Target::parse(remote, client.global.port)?)?;
-        let from: Arc<dyn Storage> = client.storage(&server).await?;
+        let from: Arc<dyn Storage> = client.storage(&server, args.transfer.retry_for()).await?;
         let mut reader = from.open(&source).await?;
         let mut hasher = blake3::Hasher::new();
         while let Some(block) = reader.next_block().await? {

@@ -5,6 +5,7 @@ use std::{
     ffi::OsString,
     io::{self, Write},
     sync::Arc,
+    time::Duration,
 };
 
 use ftpq_proto::{Entry, Kind, RemotePath};
@@ -41,7 +42,7 @@ pub(crate) async fn run(client: &mut Client, mut args: Args) -> anyhow::Result<(
     let headings = args.paths.len() > 1 || args.recursive;
     for path in &args.paths {
         let (server, path) = client.locate(&Target::parse(path, client.global.port)?)?;
-        let storage = client.storage(&server).await?;
+        let storage = client.storage(&server, Duration::ZERO).await?;
         let mut folders = vec![path];
         while let Some(folder) = folders.pop() {
             if headings && !args.json {

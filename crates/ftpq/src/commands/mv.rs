@@ -1,6 +1,6 @@
 //! `ftpq mv`.
 
-use std::ffi::OsString;
+use std::{ffi::OsString, time::Duration};
 
 use crate::{client::Client, exit::Ended, target::Target};
 
@@ -23,5 +23,5 @@ pub(crate) async fn run(client: &mut Client, args: Args) -> anyhow::Result<()> {
         return Err(Ended::usage("mv works within one server: use get and put between two"));
     }
     let to = client.resolve(&to_server, &to.path)?;
-    Ok(client.storage(&from_server).await?.rename(&from, &to, args.force).await?)
+    Ok(client.storage(&from_server, Duration::ZERO).await?.rename(&from, &to, args.force).await?)
 }

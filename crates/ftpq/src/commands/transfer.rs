@@ -1,6 +1,6 @@
 //! What `put` and `get` share: options, the copying itself, and how it is reported.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use ftpq_client::copy::{Copy, CopyError, Options, Summary};
 use ftpq_proto::{RemotePath, Status};
@@ -30,6 +30,9 @@ pub(crate) struct TransferArgs {
     #[arg(short = 'j', long, default_value_t = 64, value_name = "N",
         value_parser = clap::value_parser!(u32).range(1..=256))]
     parallel: u32,
+    /// Seconds without progress after which an interrupted transfer is given up; 0 gives up at once
+    #[arg(long, default_value_t = 600, value_name = "SECONDS", env = "FTPQ_RETRY_FOR")]
+    retry_for: u64,
 }
 
 /// One thing to copy.
@@ -48,6 +51,11 @@ impl TransferArgs {
     /// Whether folders may be copied.
     pub(crate) fn recursive(&self) -> bool {
         self.recursive
+    }
+
+    /// How long to try again after an interruption.
+    pub(crate) fn retry_for(&self) -> Duration {
+        Duration::from_secs(self.retry_for)
     }
 
     /// Copies all `jobs`, showing how it goes. Returns the exit code.
@@ -81,6 +89,7 @@ impl TransferArgs {
             keep_existing: self.no_clobber,
             parents: job.parents,
             parallel: self.parallel,
+            retry_for: self.retry_for(),
         };
         bars.set_prefix(job.prefix);
         let copy = Copy::new(job.from, job.to, options, bars);

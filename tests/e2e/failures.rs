@@ -203,14 +203,14 @@ fn a_local_file_that_cannot_be_read_is_an_error() {
 #[test]
 fn a_server_that_is_gone_in_the_middle_leaves_nothing_half() {
     let mut world = World::serving();
-    let size = 8 << 30;
+    let size = 2 << 30;
     sparse(&world.work().join("up"), size);
     sparse(&world.served().join("down"), size);
     fs::create_dir(world.path("new")).unwrap();
     fs::write(world.path("old"), "old").unwrap();
-    let puts = [world.client().args(["put", "up"]).spawn()];
-    let gets =
-        ["new/down", "old"].map(|to| world.client().args(["get", "-f", "down", "--to"]).arg(world.path(to)).spawn());
+    let puts = [world.client().args(["put", "--retry-for", "0", "up"]).spawn()];
+    let gets = ["new/down", "old"]
+        .map(|to| world.client().args(["get", "--retry-for", "0", "-f", "down", "--to"]).arg(world.path(to)).spawn());
     until("the upload is under way", || world.server().process.bytes_written() > 16 << 20);
     for get in &gets {
         until("the downloads are under way", || get.process.bytes_written() > 16 << 20);

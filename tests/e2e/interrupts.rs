@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use crate::support::{World, all_names, pattern, sparse, until};
 
-const BIG: u64 = 8 << 30;
+const BIG: u64 = 2 << 30;
 
 #[test]
 fn ctrl_c_during_an_upload_leaves_nothing_on_the_server() {

@@ -13,6 +13,7 @@ mod failures;
 mod interrupts;
 mod memory;
 mod progress;
+mod retry;
 mod serve;
 mod shell;
 mod support;

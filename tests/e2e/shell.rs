@@ -114,7 +114,7 @@ fn ctrl_c_on_a_line_gives_a_new_prompt() {
 #[test]
 fn ctrl_c_during_a_transfer_gives_a_new_prompt_and_leaves_nothing() {
     let world = furnished();
-    sparse(&world.work().join("big"), 8 << 30);
+    sparse(&world.work().join("big"), 2 << 30);
     let mut terminal = shell(&world);
     terminal.line("UPLD big");
     until("the upload is under way", || world.server().process.bytes_written() > 16 << 20);

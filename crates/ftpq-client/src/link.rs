@@ -45,7 +45,8 @@ impl Dialer {
 
 /// Sessions on one server, one after the other.
 pub struct Link {
-    dialer: Dialer,
+    /// `None`: the session that there is is the only one.
+    dialer: Option<Dialer>,
     current: Mutex<Session>,
 }
 
@@ -55,19 +56,25 @@ impl Link {
         let session = dialer.dial(patience).await?;
         // From now on the server is the one that was met.
         let dialer = Dialer { trust: vec![session.connection().peer()], ..dialer };
-        let link = Arc::new(Self { dialer, current: Mutex::new(session) });
-        tokio::spawn(watch(Arc::downgrade(&link)));
+        let link = Arc::new(Self { dialer: Some(dialer.clone()), current: Mutex::new(session) });
+        tokio::spawn(watch(Arc::downgrade(&link), dialer));
         Ok(link)
+    }
+
+    /// Just this session: once it is lost, that is the end.
+    pub fn over(session: Session) -> Arc<Self> {
+        Arc::new(Self { dialer: None, current: Mutex::new(session) })
     }
 
     /// The session that is open. If it was lost, a new one, tried for as long as `retry_for`.
     pub async fn session(&self, retry_for: Duration) -> Result<Session, CallError> {
         let mut current = self.current.lock().await;
         let Some(lost) = current.connection().close_reason() else { return Ok(current.clone()) };
+        let Some(dialer) = &self.dialer else { return Err(CallError::Closed(lost)) };
         let give_up = Instant::now() + retry_for;
         let mut pause = FIRST_PAUSE;
         loop {
-            match self.dialer.dial(DIAL).await {
+            match dialer.dial(DIAL).await {
                 Ok(session) => {
                     tracing::info!(after = %lost, "connected again");
                     *current = session;
@@ -91,7 +98,7 @@ impl Link {
 }
 
 /// Replaces a connection that has fallen silent, for as long as the link is in use.
-async fn watch(link: Weak<Link>) {
+async fn watch(link: Weak<Link>, dialer: Dialer) {
     let (mut heard, mut since) = (0, Instant::now());
     loop {
         sleep(LOOK).await;
@@ -105,7 +112,7 @@ async fn watch(link: Weak<Link>) {
         if since.elapsed() < SILENCE {
             continue;
         }
-        let Ok(fresh) = link.dialer.dial(DIAL).await else { continue };
+        let Ok(fresh) = dialer.dial(DIAL).await else { continue };
         let mut current = link.current.lock().await;
         // The old one may have come back meanwhile: then it has the state and stays.
         if session.connection().datagrams_received() == heard {

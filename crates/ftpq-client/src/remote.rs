@@ -15,7 +15,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     link::Link,
-    session::{Call, CallError, Part, decode},
+    session::{Call, CallError, Part, Session, decode},
 };
 
 /// The files of a server, below a folder of it.
@@ -34,13 +34,23 @@ impl Remote {
         Self { link, retry_for, base: RemotePath::root() }
     }
 
+    /// The same, for as long as this one session lasts.
+    pub fn over(session: Session) -> Self {
+        Self::new(Link::over(session), Duration::ZERO)
+    }
+
+    /// The session underneath: the one that is open, or the next.
+    pub async fn session(&self) -> Result<Session, CallError> {
+        self.link.session(self.retry_for).await
+    }
+
     fn at(&self, path: &RemotePath) -> Result<UserPath, StorageError> {
         let path = self.base.append(path).map_err(|error| StorageError::new(path, error))?;
         Ok(path.into())
     }
 
     async fn begin<A: Serialize>(&self, verb: &str, args: &A) -> Result<Call, CallError> {
-        self.link.session(self.retry_for).await?.begin(verb, &RemotePath::root(), args).await
+        self.session().await?.begin(verb, &RemotePath::root(), args).await
     }
 
     async fn call<A: Serialize, R: DeserializeOwned>(

@@ -170,6 +170,7 @@ fn options_that_are_left_out_are_off() {
         path: "f".parse().unwrap(),
         size: 5,
         overwrite: false,
+        accept_same: false,
         parents: false,
         eager: false,
         mode: None,
@@ -445,11 +446,11 @@ prop_compose! {
     fn upld_args()(
         path in typed(),
         size: u64,
-        [overwrite, parents, eager]: [bool; 3],
+        [overwrite, accept_same, parents, eager]: [bool; 4],
         mode: Option<u32>,
         mtime in option::of(timestamp()),
     ) -> upld::Args {
-        upld::Args { path, size, overwrite, parents, eager, mode, mtime }
+        upld::Args { path, size, overwrite, accept_same, parents, eager, mode, mtime }
     }
 }
 

@@ -95,6 +95,7 @@ fn verbs() -> Vec<Sample> {
             upld::Args {
                 size: u64::MAX,
                 overwrite: true,
+                accept_same: true,
                 parents: true,
                 eager: true,
                 mode: Some(0o755),
@@ -127,7 +128,16 @@ fn verbs() -> Vec<Sample> {
 }
 
 fn upload() -> upld::Args {
-    upld::Args { path: typed("f"), size: 5, overwrite: false, parents: false, eager: false, mode: None, mtime: None }
+    upld::Args {
+        path: typed("f"),
+        size: 5,
+        overwrite: false,
+        accept_same: false,
+        parents: false,
+        eager: false,
+        mode: None,
+        mtime: None,
+    }
 }
 
 /// Each kind once, and a name that is not UTF-8.

@@ -73,6 +73,14 @@ impl World {
         server.process.wait();
     }
 
+    /// Kills the server and starts it again where it was.
+    pub(crate) fn crash_and_restart(&mut self) {
+        let address = self.server().address.to_string();
+        self.kill_server();
+        let program = self.home_program().arg("serve").arg(self.served());
+        self.server = Some(program.args(["--listen", &address]).serve());
+    }
+
     /// Sends the server a signal.
     pub(crate) fn signal_server(&self, signal: Signal) {
         self.server().process.signal(signal);

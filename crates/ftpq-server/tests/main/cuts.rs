@@ -36,7 +36,7 @@ async fn an_upload_whose_connection_is_closed_leaves_the_old_file() {
     let files = server.files("write,delete").await;
     let mut upload = files.create(&remote("f"), replacing(1_000_000)).await.unwrap();
     upload.write(pattern(500_000).into()).await.unwrap();
-    files.session().close().await;
+    files.session().await.unwrap().close().await;
     assert_eq!(server.outcome_of(upld::VERB).await, Err(Status::Cancelled));
     only_the_old_file_is_there(&server);
     assert!(upload.commit(digest(&pattern(1_000_000))).await.is_err());
@@ -144,8 +144,14 @@ async fn a_download_that_is_cut_is_an_error_and_leaves_nothing() {
             let folder = tempfile::tempdir().unwrap();
             fs::write(folder.path().join("f"), b"old").unwrap();
             let here = shared(LocalFs::open(folder.path()).unwrap());
-            let options =
-                Options { overwrite: true, preserve: false, keep_existing: false, parents: false, parallel: 1 };
+            let options = Options {
+                overwrite: true,
+                preserve: false,
+                keep_existing: false,
+                parents: false,
+                parallel: 1,
+                retry_for: std::time::Duration::ZERO,
+            };
             let copy = Copy::new(shared(files), here, options, Arc::new(()));
             let result = copy.file(&remote("f"), &remote("f")).await;
             assert!(result.is_err(), "{cut:?} of {size} bytes");
@@ -185,7 +191,7 @@ async fn server_that_cuts(cut: Cut, size: usize) -> Remote {
     });
     let connector = Connector::new(Identity::generate().unwrap());
     let connection = connector.connect(&[address], &vec![identity.fingerprint()], PATIENCE).await.unwrap();
-    Remote::new(Session::open(connection, "test/1").await.unwrap())
+    Remote::over(Session::open(connection, "test/1").await.unwrap())
 }
 
 async fn welcome(send: &mut SendHalf) {
@@ -253,6 +259,7 @@ async fn upload_by_hand(server: &TestServer, size: usize, eager: bool) -> Raw {
         path: "f".parse().unwrap(),
         size: size as u64,
         overwrite: true,
+        accept_same: false,
         parents: false,
         eager,
         mode: None,

@@ -145,7 +145,7 @@ async fn a_known_key_runs_what_needs_no_right() {
 async fn a_key_that_is_removed_is_out_with_its_next_command() {
     let server = server_with_files().await;
     let session = server.user("name=a rights=list,read").await;
-    let files = Remote::new(session.clone());
+    let files = Remote::over(session.clone());
     files.stat(&remote("f")).await.unwrap();
     server.authorise_nobody();
     assert_eq!(status(files.stat(&remote("f")).await), Status::NotAuthorised);
@@ -158,7 +158,7 @@ async fn rights_that_are_taken_away_are_gone_with_the_next_command() {
     let server = server_with_files().await;
     let identity = Identity::generate().unwrap();
     server.authorise(&identity, "name=a rights=list,read");
-    let files = Remote::new(server.session(&identity).await);
+    let files = Remote::over(server.session(&identity).await);
     get(&files, "f").await.unwrap();
     server.authorise_nobody();
     server.authorise(&identity, "name=a rights=list root=/folder");
@@ -173,7 +173,7 @@ async fn a_user_with_a_root_sees_nothing_else() {
     fs::write(server.path("alice/mine"), b"mine").unwrap();
     symlink("..", server.path("alice/up")).unwrap();
     let session = server.user("name=alice root=/alice rights=list,read,write,delete").await;
-    let files = Remote::new(session.clone());
+    let files = Remote::over(session.clone());
     assert_eq!(names(&files, "/").await.unwrap(), ["mine", "up"]);
     assert_eq!(get(&files, "mine").await.unwrap(), b"mine");
     assert_eq!(status(get(&files, "f").await), Status::NotFound);
@@ -201,7 +201,7 @@ async fn a_root_that_cannot_be_opened_shows_nothing() {
     for (root, expected) in [("/missing", Status::NotFound), ("/link", Status::NotFolder), ("/f", Status::NotFolder)] {
         let session = server.user(&format!("name=a root={root} rights=list,read")).await;
         assert_eq!(session.welcome().await.unwrap_err().status(), expected, "{root}");
-        let files = Remote::new(session);
+        let files = Remote::over(session);
         assert_eq!(status(names(&files, "/").await), expected, "{root}");
         assert_eq!(status(get(&files, "secret").await), expected, "{root}");
     }
@@ -216,7 +216,7 @@ async fn links_out_of_the_served_folder_lead_nowhere() {
     symlink(server.outside("beside/secret"), server.path("out-file")).unwrap();
     symlink("../beside", server.path("out-relative")).unwrap();
     let session = server.user("name=a rights=list,read,write,delete").await;
-    let files = Remote::new(session.clone());
+    let files = Remote::over(session.clone());
     let before = on_disk(&server.outside("beside"));
 
     // A link is no file, and where a folder is due no folder.

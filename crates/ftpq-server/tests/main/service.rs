@@ -47,7 +47,7 @@ async fn a_handler_that_panics_is_answered_for_and_the_server_goes_on() {
     assert_eq!(server.outcome_of("PANIC").await, Err(Status::Internal));
     // On the same connection, in the same handler, and for somebody else.
     call().await.unwrap();
-    names(&Remote::new(session), "/").await.unwrap();
+    names(&Remote::over(session), "/").await.unwrap();
     names(&server.files("list").await, "/").await.unwrap();
 }
 
@@ -63,7 +63,7 @@ async fn a_reply_that_fits_no_frame_is_answered_for() {
 async fn a_server_that_stops_lets_uploads_finish_and_begins_nothing_new() {
     let server = TestServer::start().await;
     let session = server.user(&format!("name=a rights={ALL}")).await;
-    let files = Remote::new(session.clone());
+    let files = Remote::over(session.clone());
     let bytes = pattern(1_000_000);
     let size = bytes.len() as u64;
     let mut upload = files.create(&remote("f"), NewFile { size, ..NewFile::default() }).await.unwrap();

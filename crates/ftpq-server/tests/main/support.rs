@@ -112,7 +112,7 @@ impl TestServer {
 
     /// The files as a client with these rights sees them.
     pub(crate) async fn files(&self, rights: &str) -> Remote {
-        Remote::new(self.user(&format!("name=someone rights={rights}")).await)
+        Remote::over(self.user(&format!("name=someone rights={rights}")).await)
     }
 
     /// What was observed so far.

@@ -18,8 +18,14 @@ use tempfile::TempDir;
 
 use crate::support::{ALL, TestServer, on_disk, pattern, remote, shared, status};
 
-const OPTIONS: Options =
-    Options { overwrite: false, preserve: true, keep_existing: false, parents: false, parallel: 32 };
+const OPTIONS: Options = Options {
+    overwrite: false,
+    preserve: true,
+    keep_existing: false,
+    parents: false,
+    parallel: 32,
+    retry_for: std::time::Duration::ZERO,
+};
 
 #[tokio::test]
 async fn a_tree_comes_back_from_a_server_as_it_went_there() {
@@ -119,7 +125,7 @@ async fn a_file_where_a_folder_should_be_fails_with_what_is_in_it() {
 async fn a_lost_connection_ends_the_copy() {
     let (_server, files) = server().await;
     let source = tree();
-    let session = files.session().clone();
+    let session = files.session().await.unwrap();
     session.close().await;
     let copy = Copy::new(local(&source), shared_remote(files), OPTIONS, Arc::new(()));
     let error = copy.tree(&RemotePath::root(), &remote("t")).await.unwrap_err();
@@ -181,6 +187,8 @@ impl Progress for Tally {
     }
 
     fn advanced(&self, _: FileId, _: u64) {}
+
+    fn interrupted(&self, _: FileId, _: &CopyError) {}
 
     fn finished(&self, _: FileId) {
         self.0.lock().unwrap().finished += 1;

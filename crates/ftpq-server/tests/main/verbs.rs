@@ -331,5 +331,5 @@ async fn go(session: &Session, cwd: &str, typed: &str) -> Result<RemotePath, Cal
 
 fn upload(path: &str, size: u64, eager: bool) -> upld::Args {
     let path = path.parse().unwrap();
-    upld::Args { path, size, overwrite: false, parents: false, eager, mode: None, mtime: None }
+    upld::Args { path, size, overwrite: false, accept_same: false, parents: false, eager, mode: None, mtime: None }
 }

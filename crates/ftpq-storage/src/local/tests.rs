@@ -106,6 +106,26 @@ async fn an_existing_file_is_replaced_only_when_asked() {
     assert_eq!(folder.on_disk(), ["f"]);
 }
 
+/// A client that lost the reply to its upload sends it again.
+#[tokio::test]
+async fn the_same_file_again_counts_as_written_only_when_asked_and_only_if_it_is_the_same() {
+    let folder = Folder::new();
+    let again = NewFile { accept_same: true, ..NewFile::default() };
+    for size in [0, 10, 2 * BLOCK] {
+        let bytes = pattern(size);
+        let name = format!("f{size}");
+        folder.put(&name, &bytes, again).await.unwrap();
+        folder.put(&name, &bytes, again).await.unwrap();
+        assert_eq!(status(folder.put(&name, &bytes, NewFile::default()).await), Status::Exists);
+        fs::write(folder.path(&name), vec![9; size.max(1)]).unwrap();
+        assert_eq!(status(folder.put(&name, &bytes, again).await), Status::Exists);
+        assert_eq!(fs::read(folder.path(&name)).unwrap(), vec![9; size.max(1)]);
+    }
+    symlink("f10", folder.path("link")).unwrap();
+    assert_ne!(status(folder.put("link", &[9; 10], again).await), Status::Internal);
+    assert!(folder.path("link").is_symlink());
+}
+
 #[tokio::test]
 async fn a_wrong_digest_or_length_or_a_drop_leaves_nothing() {
     let folder = Folder::new();

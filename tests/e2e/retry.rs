@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::{World, all_names, assert_same_tree, holds, pattern, sparse, until};
+use crate::support::{Relay, World, all_names, assert_same_tree, holds, pattern, sparse, until};
 
 /// Enough small files that a restart meets many of them half-way.
 fn many_files(root: &std::path::Path) {
@@ -67,6 +67,23 @@ fn a_clean_restart_under_a_transfer_is_no_error_either() {
     world.restart();
     put.wait().ok();
     assert_same_tree(&world.work().join("tree"), &world.served().join("tree"));
+}
+
+/// Nobody resets anything here: the client must notice the silence, and find the way that works.
+#[test]
+fn a_path_that_goes_dead_is_replaced() {
+    let world = World::serving();
+    let relay = Relay::to(world.server().address);
+    let size = 300 << 20;
+    sparse(&world.work().join("large"), size);
+    let address = relay.address.to_string();
+    let put = world.home_program().args(["put", "-s", &address, "large"]).spawn();
+    until("the upload is under way", || relay.bytes() > 16 << 20);
+    relay.cut();
+    let run = put.wait().ok();
+    // By this side, that is: the idle timeout would say that the other fell silent.
+    assert!(run.stderr.contains("the connection was given up: connecting again"), "{}", run.stderr);
+    assert_eq!(fs::metadata(world.served().join("large")).unwrap().len(), size);
 }
 
 #[test]

@@ -116,7 +116,7 @@ pub enum Closed {
     #[error("the other side was restarted")]
     Forgotten,
     /// This side ended it.
-    #[error("closed here")]
+    #[error("the connection was given up")]
     Here,
     /// The two do not speak the same protocol (no common ALPN token or QUIC version).
     #[error("no common protocol version")]

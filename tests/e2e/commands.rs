@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
-use crate::support::{SumServer, World, holds, odd_names, pattern};
+use crate::support::{SumServer, World, fifo, holds, odd_names, pattern};
 
 /// A server with a few things on it.
 fn furnished() -> World {
@@ -64,6 +64,65 @@ fn ls_of_one_file_shows_that_file() {
     assert_eq!(world.ftpq(["ls", ".hidden"]).ok().lines(), [".hidden"]);
     let json = world.ftpq(["ls", "--json", "folder/inside"]).ok().json();
     assert_eq!((&json[0]["name"], &json[0]["size"]), (&"inside".into(), &2000.into()));
+}
+
+/// A folder that holds nothing but a file of its own name is listed with the same bytes as a file.
+#[test]
+fn ls_tells_a_file_from_a_folder_that_holds_its_name() {
+    let world = furnished();
+    fs::create_dir_all(world.served().join("x/x")).unwrap();
+    fs::write(world.served().join("x/x/x"), "x").unwrap();
+    fs::create_dir_all(world.served().join(".y")).unwrap();
+    fs::write(world.served().join(".y/.y"), "y").unwrap();
+    let paths = |path: &str| {
+        let entries = world.ftpq(["ls", "--json", path]).ok().json();
+        entries.iter().map(|entry| entry["path"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(paths("file.txt"), ["/file.txt"]);
+    assert_eq!(paths("folder/inside"), ["/folder/inside"]);
+    assert_eq!(paths("x/x/x"), ["/x/x/x"]);
+    assert_eq!(paths("x/x"), ["/x/x/x"]);
+    assert_eq!(paths("x"), ["/x/x"]);
+    assert_eq!(world.ftpq(["ls", "-R", "x"]).ok().stdout, "/x:\nx/\n\n/x/x:\nx\n\n");
+    assert_eq!(world.ftpq(["ls", ".y/.y"]).ok().lines(), [".y"]);
+    assert_eq!(world.ftpq(["ls", ".y"]).ok().stdout, "");
+    assert_eq!(world.ftpq(["ls", "-a", ".y"]).ok().lines(), [".y"]);
+}
+
+#[test]
+fn ls_of_a_link_or_a_fifo_shows_it_hidden_or_not() {
+    let world = furnished();
+    std::os::unix::fs::symlink("folder", world.served().join("link")).unwrap();
+    std::os::unix::fs::symlink("nowhere", world.served().join(".link")).unwrap();
+    fifo(&world.served().join(".fifo"));
+    for (path, shown) in [("link", "link@"), (".link", ".link@"), (".fifo", ".fifo=")] {
+        assert_eq!(world.ftpq(["ls", path]).ok().lines(), [shown]);
+        assert_eq!(world.ftpq(["ls", "--json", path]).ok().json()[0]["path"], format!("/{path}"));
+    }
+}
+
+/// `ftpq con | head -1`: whoever reads has had enough.
+#[test]
+fn a_standard_output_that_nobody_reads_is_no_failure() {
+    let world = furnished();
+    for args in [
+        &["con"][..],
+        &["con", "--json"],
+        &["ls"],
+        &["ls", "-l"],
+        &["ls", "--json"],
+        &["stat", "file.txt"],
+        &["stat", "--json", "file.txt"],
+        &["cd", "folder"],
+        &["cd"],
+        &["pwd"],
+        &["key"],
+        &["completions", "bash"],
+        &["call", "STAT", "--args", r#"{"path": "/"}"#],
+    ] {
+        let run = world.client().args(args).spawn_unheard().wait().ends(0);
+        assert_eq!(run.stderr, "", "{args:?}");
+    }
 }
 
 #[test]

@@ -2,13 +2,14 @@
 
 use std::{
     fs,
+    net::UdpSocket,
     os::unix::{ffi::OsStrExt, fs::PermissionsExt},
     path::Path,
 };
 
 use rustix::process::Signal;
 
-use crate::support::{RawClient, World, all_names, pattern, sparse, until};
+use crate::support::{RawClient, World, all_names, holds, pattern, sparse, until};
 
 /// The first thing that anybody does must work: one command there, one command here.
 #[test]
@@ -81,6 +82,37 @@ fn the_log_has_one_line_for_each_command() {
         assert!(words.iter().all(|word| line.contains(word)), "{words:?} in {line:?}");
     }
     assert_eq!(log.so_far().iter().filter(|line| line.contains("UPLD")).count(), 1);
+}
+
+/// A disk that is full of logs must not stop the files.
+#[test]
+fn a_log_that_cannot_be_written_stops_nothing() {
+    for args in [&["-q"][..], &[], &["-vvv"]] {
+        let world = World::new();
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let server = world.server_program().args(args).log_to(full).serve();
+        fs::write(world.work().join("file"), pattern(300_000)).unwrap();
+        let client = |args: &[&str]| world.client().args(args).env("FTPQ_SERVER", server.name()).run();
+        client(&["put", "file"]).ok();
+        holds(world.served().join("file"), 300_000);
+        client(&["rm", "nothing"]).fails(3, "/nothing");
+        fs::write(world.authorized_clients(), "nonsense\n").unwrap();
+        client(&["ls"]).fails(4, "does not know your key");
+        assert_eq!(server.stop(Signal::TERM), 0, "{args:?}");
+    }
+}
+
+#[test]
+fn a_start_screen_that_nobody_reads_stops_nothing() {
+    let world = World::new();
+    let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let address = format!("127.0.0.1:{port}");
+    let server = world.home_program().arg("serve").arg(world.served()).args(["--listen", &address]).spawn_unheard();
+    // The client keeps asking until the server is there.
+    until("its key is there", || world.authorized_clients().exists());
+    world.client().args(["ls", "-s", &address]).run().ok();
+    server.signal(Signal::TERM);
+    server.wait().ends(0);
 }
 
 /// Whoever reads the log must be able to believe it.
@@ -177,12 +209,13 @@ fn a_second_start_keeps_the_key_and_the_list() {
 #[test]
 fn reserved_names_are_neither_shown_nor_taken() {
     let world = World::serving();
-    fs::write(world.served().join(".ftpq-0123"), "x").unwrap();
+    let reserved = ".ftpq-0123456789abcdef0123456789abcdef";
+    fs::write(world.served().join(reserved), "x").unwrap();
     assert_eq!(world.ftpq(["ls", "-a"]).ok().stdout, "");
-    world.ftpq(["get", ".ftpq-0123"]).fails(1, "reserved");
+    world.ftpq(["get", reserved]).fails(1, "reserved");
     fs::write(world.work().join("x"), "x").unwrap();
-    world.ftpq(["put", "x", "--to", ".ftpq-x"]).fails(1, "reserved");
-    assert_eq!(all_names(&world.served()), [".ftpq-0123"]);
+    world.ftpq(["put", "x", "--to", reserved]).fails(1, "reserved");
+    assert_eq!(all_names(&world.served()), [reserved]);
 }
 
 /// Names on the server that no terminal and no other file system would like.

@@ -206,6 +206,38 @@ fn a_one_shot_command_asks_at_a_terminal_too() {
     assert_eq!(terminal.exit_code(), 0);
 }
 
+#[test]
+fn ctrl_c_at_the_question_ends_a_one_shot_command() {
+    let world = furnished();
+    world.authorise(&world.stranger(), "name=guest rights=list");
+    let mut terminal = Terminal::start(&world, &world.stranger(), ["con", &world.server().name()]);
+    terminal.expect("[y/N] ");
+    terminal.press(Key::CtrlC);
+    assert_eq!(terminal.exit_code(), 130);
+    assert!(!world.stranger().join("known_servers").exists());
+}
+
+/// Nothing that waited for an answer takes what is typed next.
+#[test]
+fn ctrl_c_at_the_question_goes_back_to_the_prompt() {
+    let world = furnished();
+    world.authorise(&world.stranger(), "name=guest rights=list");
+    let mut terminal = Terminal::start(&world, &world.stranger(), ["shell"]);
+    terminal.expect("ftpq> ");
+    let con = format!("CON {}", world.server().name());
+    for _ in 0..3 {
+        terminal.line(&con).expect("[y/N] ");
+        terminal.press(Key::CtrlC).expect("interrupted");
+        terminal.expect("ftpq> ");
+    }
+    assert!(!world.stranger().join("known_servers").exists());
+    terminal.line(&con).expect("[y/N] ");
+    terminal.line("y").expect("you      guest");
+    terminal.expect(PROMPT);
+    terminal.line("bye");
+    assert_eq!(terminal.exit_code(), 0);
+}
+
 /// A server that says goodbye and comes back is connected to again, without a word.
 #[test]
 fn the_shell_outlives_its_server() {

@@ -3,10 +3,13 @@
 use std::{
     ffi::OsString,
     fs,
+    io::Read,
     os::unix::fs::{PermissionsExt, symlink},
     path::Path,
     time::{Duration, UNIX_EPOCH},
 };
+
+use rustix::process::Signal;
 
 use crate::support::{World, all_names, assert_same_tree, fifo, holds, odd_names, pattern, tree};
 
@@ -228,6 +231,32 @@ fn get_to_a_dash_writes_to_standard_output() {
     assert_eq!(run.stderr, "");
     assert_eq!(all_names(&world.work()), ["here"]);
     world.ftpq(["get", "nothing", "--to", "-"]).fails(3, "/nothing");
+}
+
+/// What was read is not the file: unlike a listing's, its reader cannot have had enough.
+#[test]
+fn get_to_a_pipe_that_closes_fails() {
+    let world = furnished();
+    fs::write(world.served().join("binary"), pattern(3_000_000)).unwrap();
+    let get = || world.client().args(["get", "binary", "--to", "-"]);
+    get().spawn_unheard().wait().fails(1, "standard output was closed before the end");
+    let (mut process, mut stdout, stderr) = get().spawn_unread();
+    stdout.read_exact(&mut [0; 1000]).unwrap();
+    drop(stdout);
+    assert_eq!(process.wait().code(), Some(1));
+    stderr.wait_for("standard output was closed before the end");
+}
+
+/// While a slow reader blocks the write, the program still does everything else.
+#[test]
+fn get_to_a_pipe_that_nobody_empties_can_be_interrupted() {
+    let world = furnished();
+    fs::write(world.served().join("binary"), pattern(3_000_000)).unwrap();
+    let (mut process, mut stdout, stderr) = world.client().args(["get", "binary", "--to", "-"]).spawn_unread();
+    stdout.read_exact(&mut [0; 1000]).unwrap();
+    process.signal(Signal::INT);
+    stderr.wait_for("ftpq: interrupted");
+    assert_eq!(process.wait().code(), Some(130));
 }
 
 #[test]

@@ -190,6 +190,13 @@ fn a_line_that_is_not_understood_counts_for_nothing_and_is_reported() {
     log.wait_for("line 3 counts for nothing: a key fingerprint looks like");
     assert!(world.server().screen.contains("  clients      0 in "), "{}", world.server().screen);
     world.ftpq(["ls"]).fails(4, "does not know your key");
+    // After a change of the file: at the next command, once.
+    fs::write(world.authorized_clients(), format!("\n\n\n{key} name=me rights=list root=../up\n")).unwrap();
+    world.ftpq(["ls"]).fails(4, "does not know your key");
+    world.ftpq(["ls"]).fails(4, "does not know your key");
+    log.wait_for("line 4 counts for nothing: root=../up is not written as /FOLDER/FOLDER");
+    let reports = log.so_far().iter().filter(|line| line.contains("counts for nothing")).count();
+    assert_eq!(reports, 3, "{:#?}", log.so_far());
 }
 
 #[test]

@@ -1,20 +1,24 @@
 //! A way to one server that outlives its connections.
 //!
-//! A connection that is lost is replaced by the next one that succeeds, tried again with growing,
-//! jittered pauses. One that has fallen silent is not waited for: a second one is tried beside it,
-//! and takes over if it comes through first. QUIC would find its own way back, but its probes grow
-//! so far apart that a network may be back for half a minute before it notices.
+//! A connection that falls silent is first given a new local port: QUIC takes the same connection
+//! over to it (RFC 9000, section 9), and nothing is lost. Only when that does not help and a second
+//! connection comes through is the first one given up. A connection that was lost is replaced when
+//! somebody asks for a session: one attempt serves all who wait. Who tries how often is not decided
+//! here but in [`crate::copy`].
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-use ftpq_transport::{Closed, ConnectError, Connector, Fingerprint};
+use ftpq_transport::{ConnectError, Connector, Fingerprint};
 use tokio::{
     sync::Mutex,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::session::{CallError, Session};
@@ -30,16 +34,18 @@ pub struct Dialer {
     pub trust: Vec<Fingerprint>,
     /// What this client calls itself.
     pub agent: String,
+    /// How long to wait for the server's answer.
+    pub patience: Duration,
 }
 
 impl Dialer {
-    /// Connects once; the answer must come within `patience`.
-    pub async fn dial(&self, patience: Duration) -> Result<Session, ConnectError> {
+    async fn dial(&self, patience: Duration) -> Result<Session, ConnectError> {
         let connection = self.connector.connect(&self.addresses, &self.trust, patience).await?;
-        Session::open(connection, &self.agent).await.map_err(|error| match error {
-            CallError::Closed(closed) => ConnectError::Failed(closed),
-            other => ConnectError::Failed(Closed::Transport(other.to_string())),
-        })
+        match timeout(patience, Session::open(connection, &self.agent)).await {
+            Ok(Ok(session)) => Ok(session),
+            Ok(Err(CallError::Closed(closed))) => Err(ConnectError::Failed(closed)),
+            _ => Err(ConnectError::NoAnswer),
+        }
     }
 }
 
@@ -47,99 +53,140 @@ impl Dialer {
 pub struct Link {
     /// `None`: the session that there is is the only one.
     dialer: Option<Dialer>,
-    current: Mutex<Session>,
+    state: Mutex<State>,
+    /// How many attempts to connect again have ended.
+    attempts: AtomicU64,
+}
+
+struct State {
+    session: Session,
+    /// Why the last attempt failed, and how many have in a row.
+    failure: Option<Arc<ConnectError>>,
+    failures: u32,
 }
 
 impl Link {
-    /// Connects, within `patience`.
-    pub async fn open(dialer: Dialer, patience: Duration) -> Result<Arc<Self>, ConnectError> {
-        let session = dialer.dial(patience).await?;
+    /// Connects.
+    pub async fn open(dialer: Dialer) -> Result<Arc<Self>, ConnectError> {
+        let session = dialer.dial(dialer.patience).await?;
         // From now on the server is the one that was met.
         let dialer = Dialer { trust: vec![session.connection().peer()], ..dialer };
-        let link = Arc::new(Self { dialer: Some(dialer.clone()), current: Mutex::new(session) });
+        let link = Self::new(session, Some(dialer.clone()));
         tokio::spawn(watch(Arc::downgrade(&link), dialer));
         Ok(link)
     }
 
     /// Just this session: once it is lost, that is the end.
     pub fn over(session: Session) -> Arc<Self> {
-        Arc::new(Self { dialer: None, current: Mutex::new(session) })
+        Self::new(session, None)
     }
 
-    /// The session that is open. If it was lost, a new one, tried for as long as `retry_for`.
-    pub async fn session(&self, retry_for: Duration) -> Result<Session, CallError> {
-        let mut current = self.current.lock().await;
-        let Some(lost) = current.connection().close_reason() else { return Ok(current.clone()) };
+    /// The session that is open. If it was lost, one attempt is made to open the next.
+    pub async fn session(&self) -> Result<Session, CallError> {
+        let attempts_before = self.attempts.load(Ordering::SeqCst);
+        let mut state = self.state.lock().await;
+        let Some(lost) = state.session.connection().close_reason() else { return Ok(state.session.clone()) };
         let Some(dialer) = &self.dialer else { return Err(CallError::Closed(lost)) };
-        let give_up = Instant::now() + retry_for;
-        let mut pause = FIRST_PAUSE;
-        loop {
-            match dialer.dial(DIAL).await {
-                Ok(session) => {
-                    tracing::info!(after = %lost, "connected again");
-                    *current = session;
-                    return Ok(current.clone());
-                }
-                Err(ConnectError::NoAnswer | ConnectError::Socket(_) | ConnectError::Failed(_))
-                    if Instant::now() < give_up =>
-                {
-                    sleep(jittered(pause)).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                }
-                Err(_) => return Err(CallError::Closed(lost)),
+        // Somebody else tried while this one waited: that was for both.
+        if let Some(failure) = &state.failure
+            && self.attempts.load(Ordering::SeqCst) != attempts_before
+        {
+            return Err(CallError::Connect(failure.clone()));
+        }
+        // Short at first, since an attempt that began just before the network came back notices late.
+        let patience = (FIRST_ATTEMPT * 2_u32.saturating_pow(state.failures)).min(dialer.patience);
+        let dialled = dialer.dial(patience).await;
+        self.attempts.fetch_add(1, Ordering::SeqCst);
+        match dialled {
+            Ok(session) => {
+                tracing::info!(after = %lost, "connected again");
+                state.replace(session.clone());
+                Ok(session)
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                state.failure = Some(error.clone());
+                state.failures = (state.failures + 1).min(8);
+                Err(CallError::Connect(error))
             }
         }
     }
 
     /// Says goodbye.
     pub async fn close(&self) {
-        self.current.lock().await.close().await;
+        self.state.lock().await.session.close().await;
+    }
+
+    fn new(session: Session, dialer: Option<Dialer>) -> Arc<Self> {
+        let state = Mutex::new(State { session, failure: None, failures: 0 });
+        Arc::new(Self { dialer, state, attempts: AtomicU64::new(0) })
     }
 }
 
-/// Replaces a connection that has fallen silent, for as long as the link is in use.
+impl State {
+    fn replace(&mut self, session: Session) {
+        *self = Self { session, failure: None, failures: 0 };
+    }
+}
+
+/// Looks after a connection that has fallen silent, for as long as the link is in use.
 async fn watch(link: Weak<Link>, dialer: Dialer) {
-    let (mut heard, mut since) = (0, Instant::now());
+    let mut last = Heard::default();
     loop {
         sleep(LOOK).await;
         let Some(link) = link.upgrade() else { return };
-        let session = link.current.lock().await.clone();
-        let now_heard = session.connection().datagrams_received();
-        if now_heard != heard || session.connection().close_reason().is_some() {
-            (heard, since) = (now_heard, Instant::now());
+        let session = link.state.lock().await.session.clone();
+        let silence = last.silence_of(&session);
+        if silence < SILENCE || session.connection().close_reason().is_some() {
             continue;
         }
-        if since.elapsed() < SILENCE {
+        if silence.as_secs() % SILENCE.as_secs() == 0 {
+            tracing::debug!(?silence, "the connection is silent: trying another local port");
+            session.connection().rebind();
+        }
+        if silence < GIVE_UP {
             continue;
         }
-        let Ok(fresh) = dialer.dial(DIAL).await else { continue };
-        let mut current = link.current.lock().await;
-        // The old one may have come back meanwhile: then it has the state and stays.
-        if session.connection().datagrams_received() == heard {
+        let Ok(fresh) = dialer.dial(FIRST_ATTEMPT).await else { continue };
+        let mut state = link.state.lock().await;
+        // Only if it is still the one in use, and still silent: it may have come back meanwhile.
+        if state.session.connection().is(session.connection()) && last.silence_of(&session) > silence {
             tracing::info!("the connection fell silent and was replaced");
             session.connection().close(None, "");
-            *current = fresh;
+            state.replace(fresh);
         }
     }
 }
 
-/// How long one attempt may take when there will be another.
-const DIAL: Duration = Duration::from_secs(2);
+/// When a connection was last heard of.
+#[derive(Default)]
+struct Heard {
+    session: Option<Session>,
+    datagrams: u64,
+    since: Option<Instant>,
+}
 
-/// Between attempts.
-pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// See [`FIRST_PAUSE`].
-pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+impl Heard {
+    /// For how long nothing has come on `session`.
+    fn silence_of(&mut self, session: &Session) -> Duration {
+        let same = self.session.as_ref().is_some_and(|before| before.connection().is(session.connection()));
+        let datagrams = session.connection().datagrams_received();
+        if !same || datagrams != self.datagrams {
+            *self = Self { session: Some(session.clone()), datagrams, since: None };
+        }
+        self.since.get_or_insert_with(Instant::now).elapsed()
+    }
+}
 
-/// How often silence is looked for, and from when on it is one: the keep-alive makes a living server
-/// answer more often.
+/// How long the first of several attempts may take; each further one twice as long.
+const FIRST_ATTEMPT: Duration = Duration::from_secs(2);
+
+/// How often silence is looked for.
 const LOOK: Duration = Duration::from_secs(1);
-/// See [`LOOK`].
+
+/// From when on it is one: the keep-alive makes a living server answer more often.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// Half to all of `pause`: clients that lost the same server must not come back in step.
-pub(crate) fn jittered(pause: Duration) -> Duration {
-    use std::hash::{BuildHasher, RandomState};
-    let random = RandomState::new().hash_one(0) as u32;
-    pause / 2 + pause.mul_f64(f64::from(random) / f64::from(u32::MAX) / 2.0)
-}
+/// From when on a second connection is tried. What is in flight on the first begins anew, so it gets
+/// its chance to come back.
+const GIVE_UP: Duration = Duration::from_secs(15);

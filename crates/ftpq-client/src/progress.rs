@@ -19,8 +19,9 @@ pub trait Progress: Send + Sync {
     /// So many of its bytes were taken over.
     fn advanced(&self, file: FileId, bytes: u64);
 
-    /// The connection or the server went away: the file begins again when there is a new connection.
-    fn interrupted(&self, file: FileId, error: &CopyError);
+    /// The connection or the server went away: the file begins again when there is a new connection,
+    /// and the `bytes` of it that were taken over count no more.
+    fn interrupted(&self, file: FileId, bytes: u64, error: &CopyError);
 
     /// It is there: verified, durable, visible. Or it was there, and was to be left alone.
     fn finished(&self, file: FileId);
@@ -37,7 +38,7 @@ impl Progress for () {
     fn planned(&self, _: u64, _: u64) {}
     fn started(&self, _: FileId, _: &RemotePath, _: u64) {}
     fn advanced(&self, _: FileId, _: u64) {}
-    fn interrupted(&self, _: FileId, _: &CopyError) {}
+    fn interrupted(&self, _: FileId, _: u64, _: &CopyError) {}
     fn finished(&self, _: FileId) {}
     fn failed(&self, _: Option<FileId>, _: &CopyError) {}
     fn skipped(&self, _: &RemotePath, _: Kind) {}

@@ -1,6 +1,6 @@
 //! A server's files as a storage: what [`crate::copy`] reads from and writes to.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use ftpq_proto::{
@@ -22,26 +22,24 @@ use crate::{
 #[derive(Clone)]
 pub struct Remote {
     link: Arc<Link>,
-    /// How long to try for a new connection when the one before was lost.
-    retry_for: Duration,
     /// Where this storage's root is on the server.
     base: RemotePath,
 }
 
 impl Remote {
     /// All that the server shows this user.
-    pub fn new(link: Arc<Link>, retry_for: Duration) -> Self {
-        Self { link, retry_for, base: RemotePath::root() }
+    pub fn new(link: Arc<Link>) -> Self {
+        Self { link, base: RemotePath::root() }
     }
 
     /// The same, for as long as this one session lasts.
     pub fn over(session: Session) -> Self {
-        Self::new(Link::over(session), Duration::ZERO)
+        Self::new(Link::over(session))
     }
 
     /// The session underneath: the one that is open, or the next.
     pub async fn session(&self) -> Result<Session, CallError> {
-        self.link.session(self.retry_for).await
+        self.link.session().await
     }
 
     fn at(&self, path: &RemotePath) -> Result<UserPath, StorageError> {

@@ -9,7 +9,7 @@ use ftpq_proto::{
     commands::con,
     message::{Failed, Reply, Request, Response},
 };
-use ftpq_transport::{Closed, Connection, RecvError, RecvHalf, SendError, SendHalf};
+use ftpq_transport::{Closed, ConnectError, Connection, RecvError, RecvHalf, SendError, SendHalf};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::watch;
 
@@ -186,6 +186,9 @@ pub enum CallError {
     /// The connection is gone.
     #[error("{0}")]
     Closed(Closed),
+    /// The connection is gone, and there is no new one.
+    #[error("cannot connect again: {0}")]
+    Connect(Arc<ConnectError>),
     /// The request does not fit the wire.
     #[error(transparent)]
     Encode(#[from] EncodeError),
@@ -202,6 +205,11 @@ impl CallError {
             CallError::Closed(Closed::ByPeer { status, .. }) => *status,
             CallError::Closed(Closed::Version) => Status::Version,
             CallError::Closed(_) => Status::Unavailable,
+            CallError::Connect(error) => match **error {
+                ConnectError::Untrusted { .. } => Status::NotAuthorised,
+                ConnectError::Version => Status::Version,
+                _ => Status::Unavailable,
+            },
             CallError::Encode(_) => Status::TooLarge,
         }
     }
@@ -212,9 +220,17 @@ impl CallError {
             CallError::Closed(Closed::ByPeer { status, .. }) => status.is_temporary(),
             CallError::Closed(Closed::Version) => false,
             CallError::Closed(_) | CallError::Stalled | CallError::BrokenOff(Status::Cancelled) => true,
+            CallError::Connect(error) => {
+                matches!(**error, ConnectError::NoAnswer | ConnectError::Failed(_) | ConnectError::Socket(_))
+            }
             CallError::Refused(failed) => failed.status == Status::Unavailable,
             _ => false,
         }
+    }
+
+    /// Whether there is no connection, and not for want of trying.
+    pub fn is_connecting(&self) -> bool {
+        matches!(self, CallError::Connect(_))
     }
 }
 

@@ -42,7 +42,7 @@ pub struct Service {
 }
 
 impl Context {
-    /// For dispatchers, and for tests of handlers.
+    /// For dispatchers.
     pub fn new(
         user: Arc<User>,
         remote: SocketAddr,

@@ -1,6 +1,7 @@
 //! Who may come in: the list of authorised clients.
 //!
-//! One line a client: its key's fingerprint, then options. `#` begins a comment.
+//! One line a client: its key's fingerprint, then options. `#` begins a comment, at the start of a
+//! line or after white space.
 //!
 //! ```text
 //! SHA256:1Zr… name=alice rights=list,read,write,delete
@@ -11,7 +12,7 @@
 //! |---|---|
 //! | `name` | how the log calls the client; required |
 //! | `rights` | some of list, read, write, delete, admin; required |
-//! | `root` | the folder that is all the client sees, from the served folder; all of it where absent |
+//! | `root` | the folder that is all the client sees, as `/FOLDER/FOLDER` from the served one; all of it where absent |
 //!
 //! A line with anything else in it is refused as a whole and reported: an option that this version
 //! does not know may be a restriction. Changes count from the next command on.
@@ -26,7 +27,7 @@ use std::{
 };
 
 use ftpq_handler::User;
-use ftpq_proto::{Escaped, RemotePath, Rights};
+use ftpq_proto::{Escaped, RemotePath, Rights, UserPath};
 use ftpq_transport::Fingerprint;
 
 use crate::limits::ACCESS_FILE;
@@ -142,7 +143,7 @@ fn version_of(meta: &fs::Metadata) -> io::Result<Version> {
 fn parse(text: &str) -> Current {
     let mut current = Current::default();
     for (index, line) in text.lines().enumerate() {
-        let line = line.split('#').next().unwrap_or_default().trim();
+        let line = without_comment(line).trim_ascii();
         if line.is_empty() {
             continue;
         }
@@ -157,6 +158,22 @@ fn parse(text: &str) -> Current {
     current
 }
 
+/// `#` within a word belongs to it: `root=/shared#private` must not become `/shared`.
+fn without_comment(line: &str) -> &str {
+    let begins = |at: usize| line[..at].bytes().next_back().is_none_or(|before| before.is_ascii_whitespace());
+    let comment = line.match_indices('#').map(|(at, _)| at).find(|&at| begins(at));
+    comment.map_or(line, |at| &line[..at])
+}
+
+/// A root as it must be written. Nothing is made of another spelling: what was meant might be less.
+fn parse_root(value: &str) -> Result<RemotePath, String> {
+    let root = value.parse::<RemotePath>().map_err(|error| error.to_string())?;
+    if UserPath::from(&root).as_bytes() == value.as_bytes() {
+        return Ok(root);
+    }
+    Err(format!("root={} is not written as /FOLDER/FOLDER", Escaped::new(value)))
+}
+
 fn parse_line(line: &str) -> Result<Grant, String> {
     let mut words = line.split_ascii_whitespace();
     let key = words.next().unwrap_or_default().parse::<Fingerprint>().map_err(|error| error.to_string())?;
@@ -166,7 +183,7 @@ fn parse_line(line: &str) -> Result<Grant, String> {
         let again = match option {
             "name" if !value.is_empty() => name.replace(value.to_owned()).is_some(),
             "rights" => rights.replace(value.parse::<Rights>().map_err(|error| error.to_string())?).is_some(),
-            "root" => root.replace(value.parse::<RemotePath>().map_err(|error| error.to_string())?).is_some(),
+            "root" => root.replace(parse_root(value)?).is_some(),
             _ => return Err(format!("unknown option {}", Escaped::new(word))),
         };
         if again {
@@ -206,6 +223,34 @@ mod tests {
         assert!(alice.user.rights.contains(Right::Read) && !alice.user.rights.contains(Right::Write));
         let rejected: Vec<_> = current.rejected.iter().map(|line| line.number).collect();
         assert_eq!(rejected, [4, 5, 6, 7, 8, 9]);
+    }
+
+    /// What is cut off or made out of an option could be the restriction in it.
+    #[test]
+    fn a_hash_within_a_word_is_no_comment() {
+        let (a, b) = (key(), key());
+        let current = parse(&format!(
+            "#{a} name=no rights=all\n \t# {a} name=no rights=all\n{a} name=a#1 rights=list root=/shared#private #x\n\
+             {b} name=b rights=list#,read\n"
+        ));
+        assert_eq!(current.grants.len(), 1);
+        assert_eq!(current.grants[&a].user.name, "a#1");
+        assert_eq!(current.grants[&a].root, "/shared#private".parse().unwrap());
+        assert_eq!(current.rejected.iter().map(|line| line.number).collect::<Vec<_>>(), [4]);
+    }
+
+    #[test]
+    fn a_root_is_absolute_and_canonical_or_the_line_counts_for_nothing() {
+        let a = key();
+        for bad in ["", "shared", "./shared", "/shared/", "//shared", "/a//b", "/a/../b", "/..", "/a/.", "/a/..", "#x"]
+        {
+            let current = parse(&format!("{a} name=a rights=list root={bad}\n"));
+            assert!(current.grants.is_empty() && current.rejected.len() == 1, "{bad:?}");
+        }
+        for good in ["/", "/a", "/a/b", "/.a/b..", "/a#b"] {
+            let current = parse(&format!("{a} name=a rights=list root={good}\n"));
+            assert_eq!(current.grants[&a].root, good.parse().unwrap(), "{good:?}");
+        }
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub(crate) async fn run(session: Arc<Session>, send: SendHalf, mut recv: RecvHal
     let result = result.and_then(|value| codec::encode(&Response::Reply(Reply::Ok(value))).map_err(Failure::internal));
     // A key that is not authorised was reported as such, and a stream without a request is no command.
     if let Some(user) = user {
-        session.server.observer.event(Event::Command {
+        session.server.tell(Event::Command {
             user: &user.name,
             remote: session.connection.remote_address(),
             verb: &verb,
@@ -65,7 +65,7 @@ async fn admit_and_handle(
         Err(failure) => {
             if session.settle(Settled::Refused(failure.to_wire())) {
                 let (remote, key) = (session.connection.remote_address(), session.connection.peer());
-                session.server.observer.event(Event::NotAuthorised { remote, key });
+                session.server.tell(Event::NotAuthorised { remote, key });
             }
             return (None, None, Err(failure));
         }

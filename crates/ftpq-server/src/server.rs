@@ -1,6 +1,10 @@
 //! A server: put together by a builder, run on listeners until told to stop.
 
-use std::{future::Future, sync::Arc};
+use std::{
+    future::Future,
+    panic::{self, AssertUnwindSafe},
+    sync::Arc,
+};
 
 use ftpq_handler::{Handler, RegisterError, Registry, Service};
 use ftpq_proto::{Spec, Status};
@@ -28,7 +32,8 @@ pub(crate) struct Shared {
     pub(crate) service: Arc<Service>,
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) access: Access,
-    pub(crate) observer: Box<dyn Observer>,
+    /// Told through [`Shared::tell`] only.
+    observer: Box<dyn Observer>,
     /// Cancelled when no new command may begin.
     pub(crate) draining: CancellationToken,
     /// The commands that run.
@@ -79,10 +84,18 @@ impl Server {
 }
 
 impl Shared {
+    /// Tells the observer. One that panics, over a log that cannot be written, say, costs its line
+    /// and nothing else: the client gets its answer.
+    pub(crate) fn tell(&self, event: Event<'_>) {
+        if panic::catch_unwind(AssertUnwindSafe(|| self.observer.event(event))).is_err() {
+            tracing::error!("the observer panicked");
+        }
+    }
+
     /// Tells of the lines in the list of authorised clients that count for nothing.
     pub(crate) fn report_rejected_lines(&self) {
         for line in &self.access.newly_rejected() {
-            self.observer.event(Event::AccessLineRejected(line));
+            self.tell(Event::AccessLineRejected(line));
         }
     }
 }
@@ -138,3 +151,27 @@ impl ServerBuilder {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot register all verbs: {0}")]
 pub struct BuildError(#[from] RegisterError);
+
+#[cfg(test)]
+mod tests {
+    use ftpq_storage::LocalFs;
+
+    use super::*;
+    use crate::access::RejectedLine;
+
+    struct Broken;
+
+    impl Observer for Broken {
+        fn event(&self, _: Event<'_>) {
+            panic!("the log cannot be written");
+        }
+    }
+
+    #[test]
+    fn an_observer_that_panics_stops_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let access = Access::open(&folder.path().join("authorized_clients")).unwrap();
+        let server = Server::builder(LocalFs::open(folder.path()).unwrap(), access).observer(Broken).build().unwrap();
+        server.shared.tell(Event::AccessLineRejected(&RejectedLine { number: 1, why: "nonsense".into() }));
+    }
+}

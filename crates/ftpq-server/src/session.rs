@@ -34,7 +34,7 @@ pub(crate) async fn run(server: Arc<Shared>, incoming: Incoming) {
     let remote = incoming.remote_address();
     let connection = match incoming.accept().await {
         Ok(connection) => connection,
-        Err(why) => return server.observer.event(Event::HandshakeFailed { remote, why: &why }),
+        Err(why) => return server.tell(Event::HandshakeFailed { remote, why: &why }),
     };
     let session = Arc::new(Session {
         server,

@@ -65,7 +65,7 @@ pub enum Problem {
     #[error("the name is too long for this file system")]
     NameTooLong,
     /// A name that ftpq keeps for itself.
-    #[error("names that begin with .ftpq- are reserved")]
+    #[error("names like .ftpq-<32 hex digits> are reserved")]
     Reserved,
     /// Not a path at all.
     #[error(transparent)]

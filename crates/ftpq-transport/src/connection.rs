@@ -1,6 +1,6 @@
 //! One connection between two keys.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use ftpq_proto::{Escaped, Status};
 use quinn::{ConnectionError, Endpoint, TransportErrorCode, VarInt};
@@ -8,6 +8,7 @@ use rustls::pki_types::CertificateDer;
 
 use crate::{
     fingerprint::Fingerprint,
+    socket,
     stream::{RecvHalf, SendHalf},
     tuning,
 };
@@ -17,8 +18,8 @@ use crate::{
 pub struct Connection {
     inner: quinn::Connection,
     peer: Fingerprint,
-    /// Keeps a client's own endpoint; a server's belongs to its listener.
-    _endpoint: Option<Endpoint>,
+    /// A client's own endpoint; a server's belongs to its listener.
+    endpoint: Option<Endpoint>,
 }
 
 impl Connection {
@@ -26,7 +27,7 @@ impl Connection {
     pub(crate) fn new(inner: quinn::Connection, endpoint: Option<Endpoint>) -> Option<Self> {
         let chain = inner.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
         let peer = Fingerprint::of(chain.first()?).ok()?;
-        Some(Self { inner, peer, _endpoint: endpoint })
+        Some(Self { inner, peer, endpoint })
     }
 
     /// The key that the other side proved to hold.
@@ -40,14 +41,24 @@ impl Connection {
         SocketAddr::new(address.ip().to_canonical(), address.port())
     }
 
-    /// The current estimate of the round trip time.
-    pub fn rtt(&self) -> Duration {
-        self.inner.rtt()
-    }
-
     /// UDP datagrams that came from the peer so far: one that is alive lets this grow.
     pub fn datagrams_received(&self) -> u64 {
         self.inner.stats().udp_rx.datagrams
+    }
+
+    /// Whether `other` is a clone of this.
+    pub fn is(&self, other: &Connection) -> bool {
+        self.inner.stable_id() == other.inner.stable_id()
+    }
+
+    /// Moves a client's end to a new local port. QUIC takes the connection along (RFC 9000, section
+    /// 9); the server learns of it at once. Helps where a NAT or firewall has forgotten the old one.
+    pub fn rebind(&self) {
+        let Some(endpoint) = &self.endpoint else { return };
+        let moved = socket::bind_for(self.inner.remote_address()).and_then(|socket| endpoint.rebind_abstract(socket));
+        if let Err(error) = moved {
+            tracing::debug!(%error, "cannot take another local port");
+        }
     }
 
     /// Opens a stream, waiting while the peer allows no more of them.

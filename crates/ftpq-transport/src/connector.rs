@@ -22,10 +22,6 @@ pub struct Connector {
     identity: Identity,
 }
 
-/// The keys that a server may have. Empty: none is known, and the handshake ends with
-/// [`ConnectError::Untrusted`] before the client's own key is shown.
-pub type ServerTrust = Vec<Fingerprint>;
-
 impl Connector {
     /// As `identity`.
     pub fn new(identity: Identity) -> Self {
@@ -37,17 +33,19 @@ impl Connector {
         self.identity.fingerprint()
     }
 
-    /// Connects to the first of `addresses` that answers, each tried a moment after the one before
+    /// Connects to the first of `addresses` that answers and has one of the keys in `trust`. With
+    /// none in it, the handshake ends with [`ConnectError::Untrusted`] before this client's own key
+    /// is shown. Each address is tried a moment after the one before
     /// (RFC 8305); the answer must come within `patience`.
     pub async fn connect(
         &self,
         addresses: &[SocketAddr],
-        trust: &ServerTrust,
+        trust: &[Fingerprint],
         patience: Duration,
     ) -> Result<Connection, ConnectError> {
         let mut attempts = JoinSet::new();
         for (turn, &address) in addresses.iter().enumerate() {
-            let (this, trust) = (self.clone(), trust.clone());
+            let (this, trust) = (self.clone(), trust.to_vec());
             attempts.spawn(async move {
                 time::sleep(HEAD_START * turn as u32).await;
                 this.connect_to(address, trust).await
@@ -67,7 +65,7 @@ impl Connector {
         time::timeout(patience, first_answer).await.unwrap_or(Err(ConnectError::NoAnswer))
     }
 
-    async fn connect_to(&self, address: SocketAddr, trust: ServerTrust) -> Result<Connection, ConnectError> {
+    async fn connect_to(&self, address: SocketAddr, trust: Vec<Fingerprint>) -> Result<Connection, ConnectError> {
         let seen = SeenKey::default();
         let tls = tls::client_config(&self.identity, trust.clone(), seen.clone())?;
         let crypto = QuicClientConfig::try_from(tls).map_err(|error| rustls::Error::General(error.to_string()))?;

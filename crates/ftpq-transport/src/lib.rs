@@ -22,7 +22,7 @@ pub mod tuning;
 
 pub use bytes::Bytes;
 pub use connection::{Closed, Connection};
-pub use connector::{ConnectError, Connector, ServerTrust};
+pub use connector::{ConnectError, Connector};
 pub use fingerprint::{Fingerprint, ParseFingerprintError};
 pub use identity::{Identity, IdentityError};
 pub use listener::{BindError, Incoming, Listener};

@@ -88,11 +88,6 @@ impl Incoming {
         let inner = timeout(tuning::HANDSHAKE, connecting).await.map_err(|_| Closed::TimedOut)??;
         Connection::new(inner, None).ok_or_else(|| Closed::Transport("the client proved no key".into()))
     }
-
-    /// Says no.
-    pub fn refuse(self) {
-        self.inner.refuse();
-    }
 }
 
 /// Why a server cannot listen.

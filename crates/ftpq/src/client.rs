@@ -12,6 +12,7 @@ use ftpq_client::{Dialer, KnownServers, Link, Remote, Session};
 use ftpq_proto::{RemotePath, UserPath};
 use ftpq_storage::Storage;
 use ftpq_transport::{ConnectError, Connector, Fingerprint, Identity};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::{
     exit::{self, Ended},
@@ -59,18 +60,14 @@ impl Client {
         path.resolve(&self.state.folder(server)).map_err(|error| Ended::usage(format!("{path}: {error}")))
     }
 
-    /// The files of `server`. If the connection is lost, a new one is tried for `retry_for`.
-    pub(crate) async fn storage(
-        &mut self,
-        server: &ServerName,
-        retry_for: Duration,
-    ) -> anyhow::Result<Arc<dyn Storage>> {
-        Ok(Arc::new(Remote::new(self.link(server).await?, retry_for)))
+    /// The files of `server`.
+    pub(crate) async fn storage(&mut self, server: &ServerName) -> anyhow::Result<Arc<dyn Storage>> {
+        Ok(Arc::new(Remote::new(self.link(server).await?)))
     }
 
     /// A session on `server`: the one that is open, or a new one.
     pub(crate) async fn session(&mut self, server: &ServerName) -> anyhow::Result<Session> {
-        Ok(self.link(server).await?.session(Duration::ZERO).await?)
+        Ok(self.link(server).await?.session().await?)
     }
 
     /// Says goodbye to every server.
@@ -100,11 +97,11 @@ impl Client {
         trust.extend(self.own_server());
         let patience = Duration::from_secs(self.global.timeout);
         let agent = concat!("ftpq/", env!("CARGO_PKG_VERSION")).to_owned();
-        let dialer = Dialer { connector, addresses, trust, agent };
-        let link = match Link::open(dialer.clone(), patience).await {
+        let dialer = Dialer { connector, addresses, trust, agent, patience };
+        let link = match Link::open(dialer.clone()).await {
             Err(ConnectError::Untrusted { key }) => {
-                self.decide(&known, server, pinned, key)?;
-                Link::open(Dialer { trust: vec![key], ..dialer }, patience).await
+                self.decide(&known, server, pinned, key).await?;
+                Link::open(Dialer { trust: vec![key], ..dialer }).await
             }
             opened => opened,
         };
@@ -140,7 +137,7 @@ impl Client {
 
     /// A server presented a key that is not trusted: an error, unless a person or `--accept-new`
     /// takes it. A changed key is always an error.
-    fn decide(
+    async fn decide(
         &self,
         known: &KnownServers,
         server: &ServerName,
@@ -155,7 +152,7 @@ impl Client {
             );
             return Err(Ended::with(exit::REFUSED, message));
         }
-        if !self.global.accept_new && !ask_about(server, key)? {
+        if !self.global.accept_new && !ask_about(server, key).await? {
             let message = format!(
                 "{server} is not known and was not trusted: its key is {key}. If its owner says that this is right, \
                  connect with: ftpq con {server} --accept-new"
@@ -166,8 +163,9 @@ impl Client {
     }
 }
 
-/// Asks on a terminal; anywhere else the answer is no.
-fn ask_about(server: &ServerName, key: Fingerprint) -> io::Result<bool> {
+/// Asks on a terminal; anywhere else the answer is no. Nothing is read before there is a line, so
+/// whoever drops this (Ctrl-C does) takes no key from what reads next, such as the shell's prompt.
+async fn ask_about(server: &ServerName, key: Fingerprint) -> io::Result<bool> {
     let (stdin, mut stderr) = (io::stdin(), io::stderr());
     if !stdin.is_terminal() || !stderr.is_terminal() {
         return Ok(false);
@@ -175,10 +173,17 @@ fn ask_about(server: &ServerName, key: Fingerprint) -> io::Result<bool> {
     writeln!(stderr, "{server} is not known yet. Its key is\n  {key}")?;
     write!(stderr, "Compare it with what `ftpq serve` shows there. Trust it from now on? [y/N] ")?;
     stderr.flush()?;
+    // A terminal is readable once a line is whole, or closed.
+    while poll(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(&Timespec::default()))? == 0 {
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
     let mut answer = String::new();
     stdin.lock().read_line(&mut answer)?;
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
+
+/// How often to look whether a person has answered.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 fn explain(server: &ServerName, patience: Duration, error: ConnectError) -> anyhow::Error {
     let message = match &error {

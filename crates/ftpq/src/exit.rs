@@ -7,6 +7,8 @@ use ftpq_proto::{Status, status::Class};
 use ftpq_storage::{Problem, StorageError};
 use ftpq_transport::ConnectError;
 
+use crate::output;
+
 /// Done.
 pub(crate) const OK: u8 = 0;
 /// Failed, for a reason without a code of its own.
@@ -59,7 +61,7 @@ impl std::error::Error for Ended {}
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     let code = code_of(error);
     if code != OK {
-        eprintln!("ftpq: {}", line(error));
+        output::say(format_args!("ftpq: {}", line(error)));
     }
     ExitCode::from(code)
 }

@@ -64,7 +64,7 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
     let result = tokio::select! {
         result = commands::run(&mut client, command) => result,
         _ = tokio::signal::ctrl_c() => {
-            eprintln!("ftpq: interrupted: what is complete stays, nothing half is left; run it again to go on");
+            output::say("ftpq: interrupted: what is complete stays, nothing half is left; run it again to go on");
             Ok(exit::SIGINT)
         }
         _ = terminate.recv() => Ok(exit::SIGTERM),
@@ -81,5 +81,7 @@ fn start_logging(verbose: u8) {
         _ => "trace",
     };
     let filter = tracing_subscriber::EnvFilter::new(level);
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).without_time().init();
+    // A log that cannot be written must stop nothing: by default, that panics.
+    let log = tracing_subscriber::fmt().log_internal_errors(false);
+    log.with_env_filter(filter).with_writer(io::stderr).without_time().init();
 }

@@ -1,6 +1,9 @@
 //! What commands print on standard output.
 
-use std::io::{self, IsTerminal, Write};
+use std::{
+    fmt,
+    io::{self, IsTerminal, Write},
+};
 
 use ciborium::Value;
 use ftpq_proto::{Entry, Kind, Timestamp};
@@ -9,6 +12,11 @@ use serde_json::{Map, json};
 
 /// Version of the `--json` output: raised when a field changes its meaning or goes.
 pub(crate) const SCHEMA: u32 = 1;
+
+/// A line for a person, on standard error. One that cannot be written is no reason to stop.
+pub(crate) fn say(line: impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
 
 /// One JSON object on a line of its own.
 pub(crate) fn json_line(value: &serde_json::Value) -> io::Result<()> {

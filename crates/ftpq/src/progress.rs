@@ -13,6 +13,8 @@ use ftpq_client::{
 use ftpq_proto::{Kind, RemotePath};
 use indicatif::{HumanBytes, HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::output;
+
 /// Draws bars on standard error where that is a terminal; elsewhere it only reports what failed.
 pub(crate) struct Bars {
     multi: MultiProgress,
@@ -72,7 +74,7 @@ impl Bars {
                 line += &format!(", {count} {what}");
             }
         }
-        eprintln!("{line}");
+        output::say(&line);
     }
 
     /// Takes the bars away, before an error is shown.
@@ -110,7 +112,7 @@ impl Bars {
 
     /// Above the bars, or plainly where there are none.
     fn say(&self, line: &str) {
-        self.multi.suspend(|| eprintln!("{line}"));
+        self.multi.suspend(|| output::say(line));
     }
 }
 
@@ -138,7 +140,8 @@ impl Progress for Bars {
         }
     }
 
-    fn interrupted(&self, file: FileId, error: &CopyError) {
+    fn interrupted(&self, file: FileId, bytes: u64, error: &CopyError) {
+        self.total.dec(bytes);
         let mut state = self.lock();
         if let Some(bar) = state.files.get(&file) {
             bar.reset();

@@ -3,7 +3,8 @@
 use std::{
     env,
     ffi::{OsStr, OsString},
-    io::{Read, Write},
+    fs::File,
+    io::{self, Read, Write},
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -20,6 +21,7 @@ use super::{Lines, PATIENCE, Process, Server};
 pub(crate) struct Program {
     command: Command,
     input: Option<Vec<u8>>,
+    log: Option<File>,
 }
 
 impl Program {
@@ -38,7 +40,7 @@ impl Program {
         let mut command = Command::new(Self::path());
         command.env_clear().env("FTPQ_HOME", home).env("HOME", home).current_dir(folder);
         command.env("PATH", env::var_os("PATH").unwrap_or_default()).env("TZ", "UTC").env("USER", "tester");
-        Self { command, input: None }
+        Self { command, input: None, log: None }
     }
 
     pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
@@ -67,6 +69,12 @@ impl Program {
         self
     }
 
+    /// Where a server's standard error goes, instead of to the test.
+    pub(crate) fn log_to(mut self, file: File) -> Self {
+        self.log = Some(file);
+        self
+    }
+
     /// As another user of this machine.
     pub(crate) fn user(mut self, program: &Path, uid: u32) -> Self {
         use std::os::unix::process::CommandExt;
@@ -84,17 +92,28 @@ impl Program {
     }
 
     /// Starts it.
-    pub(crate) fn spawn(mut self) -> Running {
+    pub(crate) fn spawn(self) -> Running {
+        self.spawn_onto(Stdio::piped())
+    }
+
+    /// Starts it with a standard output that nobody reads any more.
+    pub(crate) fn spawn_unheard(self) -> Running {
+        let (reader, writer) = io::pipe().expect("a pipe");
+        drop(reader);
+        self.spawn_onto(writer.into())
+    }
+
+    fn spawn_onto(mut self, stdout: Stdio) -> Running {
         let shown = format!("{:?}", self.command.get_args().collect::<Vec<_>>());
         let input = if self.input.is_some() { Stdio::piped() } else { Stdio::null() };
-        self.command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.command.stdin(input).stdout(stdout).stderr(Stdio::piped());
         let mut child = self.command.spawn().expect("ftpq can be started");
         if let Some(input) = self.input {
             let mut pipe = child.stdin.take().expect("it is a pipe");
             // A program that ends early does not read it all.
             thread::spawn(move || pipe.write_all(&input));
         }
-        let stdout = collect(child.stdout.take().expect("it is a pipe"));
+        let stdout = child.stdout.take().map_or_else(|| collect(io::empty()), collect);
         let stderr = collect(child.stderr.take().expect("it is a pipe"));
         Running { process: Process::new(child), stdout, stderr, shown }
     }
@@ -110,7 +129,8 @@ impl Program {
 
     /// Starts it as a server, and waits until it listens.
     pub(crate) fn serve(mut self) -> Server {
-        self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let log = self.log.take().map_or_else(Stdio::piped, Stdio::from);
+        self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         Server::started(self.command.spawn().expect("ftpq can be started"))
     }
 }

@@ -21,7 +21,7 @@ impl RawClient {
         let identity = Identity::load(&world.home().join("identity/client.pem")).unwrap();
         let key = world.server().key.parse().unwrap();
         let connecting = async {
-            Connector::new(identity).connect(&[world.server().address], &vec![key], Duration::from_secs(10)).await
+            Connector::new(identity).connect(&[world.server().address], &[key], Duration::from_secs(10)).await
         };
         let connection = runtime.block_on(connecting).unwrap();
         Self { connection, runtime }

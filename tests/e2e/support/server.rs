@@ -1,6 +1,7 @@
 //! A running `ftpq serve`, and the example server.
 
 use std::{
+    io,
     net::SocketAddr,
     os::unix::process::ExitStatusExt,
     path::Path,
@@ -20,14 +21,14 @@ pub(crate) struct Server {
     pub(crate) key: String,
     /// Its start screen.
     pub(crate) screen: String,
-    /// What it prints on standard error.
+    /// What it prints on standard error; nothing if that goes elsewhere.
     pub(crate) log: Lines,
 }
 
 impl Server {
     pub(super) fn started(mut child: Child) -> Self {
         let screen = Lines::of(child.stdout.take().expect("it is a pipe"));
-        let log = Lines::of(child.stderr.take().expect("it is a pipe"));
+        let log = child.stderr.take().map_or_else(|| Lines::of(io::empty()), Lines::of);
         let process = Process::new(child);
         let told = |line: &str, word: &str| {
             line.split_whitespace().nth(1).unwrap_or_else(|| panic!("no {word} in {line:?}")).to_owned()

@@ -190,7 +190,7 @@ async fn server_that_cuts(cut: Cut, size: usize) -> Remote {
         }
     });
     let connector = Connector::new(Identity::generate().unwrap());
-    let connection = connector.connect(&[address], &vec![identity.fingerprint()], PATIENCE).await.unwrap();
+    let connection = connector.connect(&[address], &[identity.fingerprint()], PATIENCE).await.unwrap();
     Remote::over(Session::open(connection, "test/1").await.unwrap())
 }
 

@@ -95,7 +95,7 @@ impl TestServer {
 
     /// A connection on which nothing was said.
     pub(crate) async fn connect(&self, identity: &Identity) -> Connection {
-        Connector::new(identity.clone()).connect(&[self.address], &vec![self.key], PATIENCE).await.unwrap()
+        Connector::new(identity.clone()).connect(&[self.address], &[self.key], PATIENCE).await.unwrap()
     }
 
     /// A connection on which CON was sent.

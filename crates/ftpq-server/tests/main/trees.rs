@@ -188,7 +188,7 @@ impl Progress for Tally {
 
     fn advanced(&self, _: FileId, _: u64) {}
 
-    fn interrupted(&self, _: FileId, _: &CopyError) {}
+    fn interrupted(&self, _: FileId, _: u64, _: &CopyError) {}
 
     fn finished(&self, _: FileId) {
         self.0.lock().unwrap().finished += 1;

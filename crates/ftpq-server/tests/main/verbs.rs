@@ -175,8 +175,8 @@ async fn nothing_is_uploaded_where_no_file_can_stand() {
         ("/", Status::IsFolder),
         ("folder", Status::IsFolder),
         ("file/f", Status::NotFolder),
-        (".ftpq-mine", Status::NameRefused),
-        ("folder/.ftpq-mine", Status::NameRefused),
+        (".ftpq-0123456789abcdef0123456789abcdef", Status::NameRefused),
+        ("folder/.ftpq-0123456789abcdef0123456789abcdef", Status::NameRefused),
     ] {
         for size in [1, 1_000_000] {
             let overwrite = NewFile { overwrite: true, ..NewFile::default() };
@@ -294,7 +294,7 @@ async fn mv_renames_moves_into_folders_and_replaces_only_when_asked() {
     assert_eq!(status(rename("taken", "missing/x", false).await), Status::NotFound);
     assert_eq!(status(rename("folder", "folder/sub", false).await), Status::BadPath);
     assert_eq!(status(rename("/", "x", false).await), Status::BadPath);
-    assert_eq!(status(rename("taken", ".ftpq-x", false).await), Status::NameRefused);
+    assert_eq!(status(rename("taken", ".ftpq-0123456789abcdef0123456789abcdef", false).await), Status::NameRefused);
 }
 
 #[tokio::test]

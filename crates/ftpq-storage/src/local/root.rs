@@ -1,6 +1,7 @@
 //! One open folder, and what can be done below it. Everything here blocks.
 
 use std::{
+    ffi::{CStr, CString},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
 };
@@ -9,6 +10,7 @@ use ftpq_proto::{Entry, Kind, Name, RemotePath, Timestamp};
 use rustix::{
     fs::{self, AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat},
     io::Errno,
+    rand::{GetRandomFlags, getrandom},
 };
 
 use crate::error::Problem;
@@ -29,7 +31,9 @@ impl Root {
         Self { folder }
     }
 
-    /// The only way in which a path becomes a file descriptor.
+    /// Opens what stands at `path`. Only `open_confined` ever resolves a path: a whole one here, and
+    /// in `open_or_make` name by name. Everything else acts on a single name, without following a
+    /// link, in a folder that was opened so.
     pub(super) fn open_beneath(&self, path: &RemotePath, flags: OFlags) -> Result<OwnedFd, Problem> {
         if path.components().any(is_reserved) {
             return Err(Problem::Reserved);
@@ -90,7 +94,7 @@ impl Root {
         if kind(&stat) == Kind::Folder {
             if recursive {
                 let folder = open_confined(parent.as_fd(), name.as_bytes(), FOLDER)?;
-                count += remove_contents(&folder)?;
+                count += remove_contents(folder)?;
             }
             fs::unlinkat(&parent, name.as_bytes(), AtFlags::REMOVEDIR)?;
         } else {
@@ -104,13 +108,8 @@ impl Root {
         let (from_parent, from_name) = self.parent_of(from)?;
         let (to_parent, to_name) = self.parent_of(to)?;
         let flags = if overwrite { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
-        fs::renameat_with(&from_parent, from_name.as_bytes(), &to_parent, to_name.as_bytes(), flags).map_err(
-            |errno| match errno {
-                Errno::INVAL => Problem::Refused("a folder cannot be moved into itself"),
-                Errno::XDEV => Problem::Refused("cannot be moved to another file system"),
-                other => other.into(),
-            },
-        )?;
+        fs::renameat_with(&from_parent, from_name.as_bytes(), &to_parent, to_name.as_bytes(), flags)
+            .map_err(|errno| rename_problem(errno, to.starts_with(from), flags))?;
         fs::fsync(&to_parent)?;
         Ok(fs::fsync(&from_parent)?)
     }
@@ -122,9 +121,35 @@ pub(super) const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::RDONLY);
 /// Permission bits of new folders, before the process's umask.
 const NEW_FOLDER: Mode = Mode::from_raw_mode(0o777);
 
-/// Names that ftpq keeps for itself: never listed, never opened for anybody.
+/// Names that ftpq keeps for itself: never listed, never opened for anybody. Exactly those that it
+/// makes, as somebody's own `.ftpq-notes` must not vanish from an upload.
 pub(super) fn is_reserved(name: &[u8]) -> bool {
-    name.starts_with(b".ftpq-")
+    name.strip_prefix(RESERVED.as_bytes())
+        .is_some_and(|rest| rest.len() == 32 && rest.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')))
+}
+
+/// A reserved name that nobody has and nobody can guess.
+pub(super) fn reserved_name() -> Result<Name, Problem> {
+    let mut random = [0; 16];
+    getrandom(&mut random, GetRandomFlags::empty())?;
+    let name = Name::new(format!("{RESERVED}{:032x}", u128::from_ne_bytes(random)))?;
+    debug_assert!(is_reserved(name.as_bytes()));
+    Ok(name)
+}
+
+const RESERVED: &str = ".ftpq-";
+
+/// What a failed rename means; `into_itself` if the target lies in what is moved.
+pub(super) fn rename_problem(errno: Errno, into_itself: bool, flags: RenameFlags) -> Problem {
+    match errno {
+        Errno::INVAL if into_itself => Problem::Refused("a folder cannot be moved into itself"),
+        // NFS, for one, knows no flags.
+        Errno::INVAL if flags.contains(RenameFlags::NOREPLACE) => {
+            Problem::Refused("this file system cannot rename without replacing")
+        }
+        Errno::XDEV => Problem::Refused("cannot be moved to another file system"),
+        other => other.into(),
+    }
 }
 
 /// What a `stat` says, as an entry.
@@ -166,25 +191,90 @@ fn open_confined(folder: BorrowedFd<'_>, relative: &[u8], flags: OFlags) -> Resu
 }
 
 /// Empties a folder, without ever following a link. Returns how many things went.
-fn remove_contents(folder: &OwnedFd) -> Result<u64, Problem> {
+///
+/// A tree can be deeper than any path: by moving one deep folder into another. So levels are on no
+/// thread's stack, and only [`LEVELS_MAX`] of them are open. Folders below those are moved up by one
+/// level first, under reserved names.
+fn remove_contents(folder: OwnedFd) -> Result<u64, Problem> {
     let mut count = 0;
-    for item in Dir::read_from(folder)? {
+    let mut levels = vec![Level::new(folder, c".")?];
+    loop {
+        let depth = levels.len();
+        let Some(level) = levels.last_mut() else { return Ok(count) };
+        let Some(item) = level.dir.read() else {
+            if std::mem::take(&mut level.more) {
+                level.dir.rewind();
+                continue;
+            }
+            let emptied = levels.pop();
+            if let (Some(emptied), Some(above)) = (emptied, levels.last()) {
+                count += removed(fs::unlinkat(above.dir.fd()?, &*emptied.name, AtFlags::REMOVEDIR))?;
+            }
+            continue;
+        };
         let item = item?;
         let name = item.file_name();
         if matches!(name.to_bytes(), b"." | b"..") {
             continue;
         }
-        match fs::unlinkat(folder, name, AtFlags::empty()) {
-            Err(Errno::ISDIR | Errno::PERM) => {
-                let below = open_confined(folder.as_fd(), name.to_bytes(), FOLDER)?;
-                count += remove_contents(&below)?;
-                fs::unlinkat(folder, name, AtFlags::REMOVEDIR)?;
+        match fs::unlinkat(level.dir.fd()?, name, AtFlags::empty()) {
+            Err(Errno::ISDIR | Errno::PERM) => {}
+            done => {
+                count += removed(done)?;
+                continue;
             }
-            // Somebody else removed it.
-            Err(Errno::NOENT) => continue,
-            done => done?,
         }
-        count += 1;
+        if depth < LEVELS_MAX {
+            match open_confined(level.dir.fd()?, name.to_bytes(), FOLDER) {
+                Err(Problem::NotFound) => {}
+                below => levels.push(Level::new(below?, name)?),
+            }
+        } else if let [.., above, level] = levels.as_mut_slice() {
+            count += remove_or_lift(level.dir.fd()?, name, above)?;
+        }
     }
-    Ok(count)
 }
+
+/// Removes the folder `name` of `folder` if it is empty; moves it to the level `above` if not.
+/// Returns how many things went.
+fn remove_or_lift(folder: BorrowedFd<'_>, name: &CStr, above: &mut Level) -> Result<u64, Problem> {
+    match fs::unlinkat(folder, name, AtFlags::REMOVEDIR) {
+        Err(Errno::NOTEMPTY | Errno::EXIST) => {}
+        done => return removed(done),
+    }
+    match fs::renameat(folder, name, above.dir.fd()?, reserved_name()?.as_bytes()) {
+        Err(Errno::NOENT) => {}
+        done => {
+            done.map_err(|errno| rename_problem(errno, false, RenameFlags::empty()))?;
+            above.more = true;
+        }
+    }
+    Ok(0)
+}
+
+/// How many things went; none if somebody else was faster.
+fn removed(done: Result<(), Errno>) -> Result<u64, Problem> {
+    match done {
+        Err(Errno::NOENT) => Ok(0),
+        done => Ok(done.map(|()| 1)?),
+    }
+}
+
+/// A folder that is being emptied.
+struct Level {
+    dir: Dir,
+    /// Its name in the folder above.
+    name: CString,
+    /// Something was moved here since it was read from the start.
+    more: bool,
+}
+
+impl Level {
+    fn new(folder: OwnedFd, name: &CStr) -> Result<Self, Problem> {
+        Ok(Self { dir: Dir::new(folder)?, name: name.to_owned(), more: false })
+    }
+}
+
+/// Folders that one removal holds open. Enough for most trees, where nothing is moved then: what a
+/// removal that fails halfway leaves stays where it was.
+const LEVELS_MAX: usize = 16;

@@ -158,10 +158,23 @@ async fn what_is_being_written_is_not_listed() {
     let mut upload = folder.storage.create(&remote("big"), file).await.unwrap();
     upload.write(pattern(BLOCK).into()).await.unwrap();
     assert_eq!(folder.names("/").await, Vec::<String>::new());
-    fs::write(folder.path(".ftpq-0123"), b"x").unwrap();
+}
+
+#[tokio::test]
+async fn only_the_names_that_ftpq_makes_are_reserved() {
+    let folder = Folder::new();
+    let reserved = root::reserved_name().unwrap().to_string();
+    fs::write(folder.path(&reserved), b"x").unwrap();
     assert_eq!(folder.names("/").await, Vec::<String>::new());
-    assert_eq!(status(folder.get(".ftpq-0123").await), Status::NameRefused);
-    assert_eq!(status(folder.put("a/.ftpq-x/b", b"", NewFile::default()).await), Status::NameRefused);
+    assert_eq!(status(folder.get(&reserved).await), Status::NameRefused);
+    assert_eq!(status(folder.put(&format!("a/{reserved}/b"), b"", NewFile::default()).await), Status::NameRefused);
+    let ordinary = [".ftpq-", ".ftpq-0123", ".ftpq-0123456789ABCDEF0123456789ABCDEF", ".ftpq-notes"];
+    for name in ordinary {
+        folder.put(name, b"mine", NewFile::default()).await.unwrap();
+        assert_eq!(folder.get(name).await.unwrap(), b"mine");
+    }
+    assert_eq!(folder.names("/").await, ordinary);
+    assert!(!root::is_reserved(format!("{reserved}0").as_bytes()));
 }
 
 #[tokio::test]
@@ -230,6 +243,89 @@ async fn folders_are_made_moved_and_removed() {
     assert_eq!(status(storage.rename(&remote("z/c/f"), &remote("a"), false).await), Status::Exists);
     assert_eq!(storage.remove(&remote("z"), true).await.unwrap(), 3);
     assert_eq!(status(storage.remove(&remote("/"), true).await), Status::BadPath);
+}
+
+#[test]
+fn a_tree_deeper_than_any_path_is_removed() {
+    use rustix::fs::{Mode, OFlags, mkdirat, openat, symlinkat};
+    const DEPTH: u64 = 3000;
+    let folder = Folder::new();
+    fs::create_dir(folder.outer.path().join("outside")).unwrap();
+    fs::write(folder.outer.path().join("outside/f"), b"outside").unwrap();
+    let outside = folder.outer.path().join("outside");
+    fs::create_dir(folder.path("deep")).unwrap();
+    let mut level: std::os::fd::OwnedFd = fs::File::open(folder.path("deep")).unwrap().into();
+    for _ in 1..DEPTH {
+        symlinkat(&outside, &level, "link").unwrap();
+        mkdirat(&level, "empty", Mode::RWXU).unwrap();
+        mkdirat(&level, "d", Mode::RWXU).unwrap();
+        level = openat(&level, "d", OFlags::DIRECTORY, Mode::empty()).unwrap();
+    }
+    // Neither the stack nor the descriptors may grow with the depth.
+    let root = folder.storage.root.clone();
+    let remove = move || root.remove(&remote("deep"), true);
+    drop(level);
+    let remover = std::thread::Builder::new().stack_size(128 * 1024).spawn(remove).unwrap();
+    while !remover.is_finished() {
+        let open = fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
+        let open = open.filter(|path| path.starts_with(folder.path("deep"))).count();
+        assert!(open < 32, "{open} descriptors");
+    }
+    assert_eq!(remover.join().unwrap().unwrap(), DEPTH + 2 * (DEPTH - 1));
+    assert_eq!(folder.on_disk(), Vec::<String>::new());
+    assert_eq!(fs::read(outside.join("f")).unwrap(), b"outside");
+}
+
+#[test]
+fn a_rename_says_why_it_is_refused() {
+    use rustix::{fs::RenameFlags, io::Errno};
+    let text = |into_itself, flags| root::rename_problem(Errno::INVAL, into_itself, flags).to_string();
+    assert_eq!(text(true, RenameFlags::NOREPLACE), "a folder cannot be moved into itself");
+    assert_eq!(text(true, RenameFlags::empty()), "a folder cannot be moved into itself");
+    assert_eq!(text(false, RenameFlags::NOREPLACE), "this file system cannot rename without replacing");
+    assert!(matches!(root::rename_problem(Errno::INVAL, false, RenameFlags::empty()), Problem::Io(_)));
+}
+
+/// As on NFS.
+#[test]
+fn files_are_published_without_o_tmpfile() {
+    use std::os::unix::fs::MetadataExt;
+    let folder = Folder::new();
+    let begin = |bytes: &[u8], file: NewFile| {
+        let file = NewFile { size: bytes.len() as u64, ..file };
+        let target = write::Target::find(&folder.storage.root, &remote("f"), file)?;
+        let mut staged = write::Staged::begin_named(target, file)?;
+        staged.write(bytes).map(|()| staged)
+    };
+    let new = NewFile::default();
+    let overwrite = NewFile { overwrite: true, ..new };
+
+    drop(begin(b"dropped", new).unwrap());
+    assert_eq!(folder.on_disk(), Vec::<String>::new());
+    assert!(matches!(begin(b"bad", new).unwrap().commit(digest(b"")), Err(Problem::DigestMismatch { .. })));
+    assert_eq!(folder.on_disk(), Vec::<String>::new());
+
+    // Of two at once, one wins; the other leaves nothing.
+    let (first, second) = (begin(b"1", new).unwrap(), begin(b"2", new).unwrap());
+    assert_eq!(folder.on_disk().len(), 2);
+    first.commit(digest(b"1")).unwrap();
+    assert!(matches!(second.commit(digest(b"2")), Err(Problem::Exists)));
+    assert_eq!(folder.on_disk(), ["f"]);
+    assert_eq!(fs::read(folder.path("f")).unwrap(), b"1");
+    let same = NewFile { accept_same: true, ..new };
+    begin(b"1", same).unwrap().commit(digest(b"1")).unwrap();
+    assert!(matches!(begin(b"2", same).unwrap().commit(digest(b"2")), Err(Problem::Exists)));
+
+    // The same bits as any new file, or those that were asked for.
+    fs::write(folder.path("plain"), b"").unwrap();
+    let mode = |name| fs::metadata(folder.path(name)).unwrap().mode() & 0o7777;
+    assert_eq!(mode("f"), mode("plain"));
+    assert_eq!(write::umask_in("Name:\tftpq\nUmask:\t0027\nState:\tR\n").unwrap().bits(), 0o027);
+    begin(b"new", NewFile { mode: Some(0o640), ..overwrite }).unwrap().commit(digest(b"new")).unwrap();
+    assert_eq!(mode("f"), 0o640);
+    assert_eq!(fs::read(folder.path("f")).unwrap(), b"new");
+    assert_eq!(fs::metadata(folder.path("f")).unwrap().nlink(), 1);
+    assert_eq!(folder.on_disk(), ["f", "plain"]);
 }
 
 #[tokio::test]

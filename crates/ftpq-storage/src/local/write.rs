@@ -7,9 +7,13 @@
 //! `fsync` is never tried again: the kernel may have dropped what it could not write, and would then
 //! report success.
 //!
-//! File systems without `O_TMPFILE` (NFS, some FUSE) get the reserved name from the start.
+//! File systems without `O_TMPFILE` (NFS, some FUSE) get the reserved name from the start, and a link
+//! under the final one where nothing may be replaced: NFS cannot rename without replacing.
 
-use std::{os::fd::OwnedFd, sync::Arc};
+use std::{
+    os::fd::OwnedFd,
+    sync::{Arc, LazyLock},
+};
 
 use async_trait::async_trait;
 use blake3::Hasher;
@@ -18,7 +22,6 @@ use ftpq_proto::{Digest, Kind, Name, RemotePath};
 use rustix::{
     fs::{self, AtFlags, CWD, FallocateFlags, Mode, OFlags, RenameFlags, Timespec, Timestamps},
     io::{self, Errno},
-    rand::{GetRandomFlags, getrandom},
 };
 use tokio::task::{JoinHandle, spawn_blocking};
 
@@ -111,21 +114,14 @@ impl Upload for LocalUpload {
     }
 }
 
-/// A file without a name, and where it will stand. Everything here blocks.
-struct Staged {
+/// Where a file will stand.
+pub(super) struct Target {
     folder: OwnedFd,
     name: Name,
-    fd: OwnedFd,
-    /// The reserved name it has while it is being renamed, or from the start on file systems
-    /// without `O_TMPFILE`.
-    reserved: Option<ReservedName>,
-    file: NewFile,
-    written: u64,
-    hasher: Box<Hasher>,
 }
 
-impl Staged {
-    fn begin(root: &Root, path: &RemotePath, file: NewFile) -> Result<Self, Problem> {
+impl Target {
+    pub(super) fn find(root: &Root, path: &RemotePath, file: NewFile) -> Result<Self, Problem> {
         if path.is_root() {
             return Err(Problem::IsFolder);
         }
@@ -137,17 +133,41 @@ impl Staged {
             found => found?,
         };
         check_target(&folder, &name, file)?;
-        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-        let (fd, reserved) = match fs::openat(&folder, ".", flags | OFlags::TMPFILE, NEW_FILE) {
-            Ok(fd) => (fd, None),
-            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => {
-                let reserved = ReservedName::new(&folder)?;
-                let flags = flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-                let fd = fs::openat(&folder, reserved.name.as_bytes(), flags, PRIVATE_FILE)?;
-                (fd, Some(reserved))
-            }
-            Err(error) => return Err(error.into()),
-        };
+        Ok(Self { folder, name })
+    }
+}
+
+/// A file without a name, and where it will stand. Everything here blocks.
+pub(super) struct Staged {
+    folder: OwnedFd,
+    name: Name,
+    fd: OwnedFd,
+    /// The reserved name it has from the start on file systems without `O_TMPFILE`.
+    reserved: Option<ReservedName>,
+    file: NewFile,
+    written: u64,
+    hasher: Box<Hasher>,
+}
+
+impl Staged {
+    fn begin(root: &Root, path: &RemotePath, file: NewFile) -> Result<Self, Problem> {
+        let target = Target::find(root, path, file)?;
+        match fs::openat(&target.folder, ".", NEW_FILE_FLAGS | OFlags::TMPFILE, NEW_FILE) {
+            Ok(fd) => Self::new(target, fd, None, file),
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => Self::begin_named(target, file),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What `begin` does on file systems without `O_TMPFILE`.
+    pub(super) fn begin_named(target: Target, file: NewFile) -> Result<Self, Problem> {
+        let reserved = ReservedName::new(&target.folder)?;
+        let flags = NEW_FILE_FLAGS | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+        let fd = fs::openat(&target.folder, reserved.name.as_bytes(), flags, PRIVATE_FILE)?;
+        Self::new(target, fd, Some(reserved), file)
+    }
+
+    fn new(target: Target, fd: OwnedFd, reserved: Option<ReservedName>, file: NewFile) -> Result<Self, Problem> {
         if file.size > 0 {
             // A disk that cannot hold the file says so now. Not every file system can promise.
             match fs::fallocate(&fd, FallocateFlags::empty(), 0, file.size) {
@@ -155,10 +175,11 @@ impl Staged {
                 Err(error) => return Err(error.into()),
             }
         }
+        let Target { folder, name } = target;
         Ok(Self { folder, name, fd, reserved, file, written: 0, hasher: Box::default() })
     }
 
-    fn write(&mut self, block: &[u8]) -> Result<(), Problem> {
+    pub(super) fn write(&mut self, block: &[u8]) -> Result<(), Problem> {
         let end = self.written + block.len() as u64;
         if end > self.file.size {
             return Err(Problem::Length { announced: self.file.size, actual: end });
@@ -177,7 +198,7 @@ impl Staged {
         Ok(())
     }
 
-    fn commit(mut self, expected: Digest) -> Result<Digest, Problem> {
+    pub(super) fn commit(mut self, expected: Digest) -> Result<Digest, Problem> {
         if self.written != self.file.size {
             return Err(Problem::Length { announced: self.file.size, actual: self.written });
         }
@@ -209,9 +230,9 @@ impl Staged {
     }
 
     fn set_metadata(&self) -> Result<(), Problem> {
-        let mode = self.file.mode.map(|mode| mode & 0o777).or(self.reserved.is_some().then_some(0o644));
-        if let Some(mode) = mode {
-            fs::fchmod(&self.fd, Mode::from_raw_mode(mode))?;
+        let default = || self.reserved.is_some().then(|| NEW_FILE.difference(*UMASK));
+        if let Some(mode) = self.file.mode.map(|mode| Mode::from_raw_mode(mode & 0o777)).or_else(default) {
+            fs::fchmod(&self.fd, mode)?;
         }
         if let Some(mtime) = self.file.mtime {
             let time = |tv_sec, tv_nsec| Timespec { tv_sec, tv_nsec };
@@ -223,22 +244,16 @@ impl Staged {
 
     /// The one step in which the file appears.
     fn publish(&mut self) -> Result<(), Problem> {
-        if self.reserved.is_none() && !self.file.overwrite {
-            return self.link(&self.name);
-        }
-        let reserved = match self.reserved.take() {
-            Some(reserved) => reserved,
-            None => {
+        match (self.reserved.take(), self.file.overwrite) {
+            (None, false) => self.link(&self.name),
+            (None, true) => {
                 let reserved = ReservedName::new(&self.folder)?;
                 self.link(&reserved.name)?;
-                reserved
+                reserved.rename(&self.name, RenameFlags::empty())
             }
-        };
-        let flags = if self.file.overwrite { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
-        let (from, to) = (reserved.name.as_bytes(), self.name.as_bytes());
-        fs::renameat_with(&self.folder, from, &self.folder, to, flags)?;
-        reserved.gone();
-        Ok(())
+            (Some(reserved), true) => reserved.rename(&self.name, RenameFlags::empty()),
+            (Some(reserved), false) => reserved.publish_new(&self.name),
+        }
     }
 
     fn link(&self, name: &Name) -> Result<(), Problem> {
@@ -257,15 +272,24 @@ struct ReservedName {
 
 impl ReservedName {
     fn new(folder: &OwnedFd) -> Result<Self, Problem> {
-        let mut random = [0; 16];
-        getrandom(&mut random, GetRandomFlags::empty())?;
-        let name = Name::new(format!(".ftpq-{:032x}", u128::from_ne_bytes(random)))?;
-        debug_assert!(root::is_reserved(name.as_bytes()));
+        let name = root::reserved_name()?;
         Ok(Self { folder: folder.try_clone()?, name, gone: false })
     }
 
-    fn gone(mut self) {
+    /// Gives the file `name` where nothing stands under it; dropping takes the reserved name off.
+    fn publish_new(self, name: &Name) -> Result<(), Problem> {
+        match fs::linkat(&self.folder, self.name.as_bytes(), &self.folder, name.as_bytes(), AtFlags::empty()) {
+            // A file system without hard links (FAT).
+            Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => self.rename(name, RenameFlags::NOREPLACE),
+            done => Ok(done?),
+        }
+    }
+
+    fn rename(mut self, name: &Name, flags: RenameFlags) -> Result<(), Problem> {
+        fs::renameat_with(&self.folder, self.name.as_bytes(), &self.folder, name.as_bytes(), flags)
+            .map_err(|errno| root::rename_problem(errno, false, flags))?;
         self.gone = true;
+        Ok(())
     }
 }
 
@@ -277,11 +301,25 @@ impl Drop for ReservedName {
     }
 }
 
+const NEW_FILE_FLAGS: OFlags = OFlags::WRONLY.union(OFlags::CLOEXEC);
+
 /// Permission bits of new files, before the process's umask.
 const NEW_FILE: Mode = Mode::from_raw_mode(0o666);
 
 /// Permission bits of files that others could open by guessing a name.
 const PRIVATE_FILE: Mode = Mode::from_raw_mode(0o600);
+
+/// The process's umask. From `/proc`, as `umask(2)` cannot tell it without changing it for every
+/// thread.
+static UMASK: LazyLock<Mode> = LazyLock::new(|| {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    umask_in(&status).unwrap_or(Mode::from_raw_mode(0o022))
+});
+
+pub(super) fn umask_in(status: &str) -> Option<Mode> {
+    let umask = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;
+    u32::from_str_radix(umask.trim(), 8).ok().map(Mode::from_raw_mode)
+}
 
 /// Says early what publishing would say after the whole body. Only publishing decides.
 fn check_target(folder: &OwnedFd, name: &Name, file: NewFile) -> Result<(), Problem> {

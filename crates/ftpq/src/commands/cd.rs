@@ -1,6 +1,9 @@
 //! `ftpq cd`: goes to a remote folder, and remembers it for the commands that follow.
 
-use std::ffi::OsString;
+use std::{
+    ffi::OsString,
+    io::{self, Write},
+};
 
 use ftpq_proto::{UserPath, commands::cd};
 
@@ -21,6 +24,5 @@ pub(crate) async fn run(client: &mut Client, args: Args) -> anyhow::Result<()> {
     let session = client.session(&server).await?;
     let folder: cd::Folder = session.call(cd::VERB, &cwd, &cd::Args { path }).await?;
     client.state.set_folder(&server, &folder.path)?;
-    println!("{}", folder.path);
-    Ok(())
+    Ok(writeln!(io::stdout(), "{}", folder.path)?)
 }

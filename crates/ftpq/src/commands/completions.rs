@@ -1,6 +1,6 @@
 //! `ftpq completions`: scripts that complete ftpq's command line in a shell.
 
-use std::io;
+use std::io::{self, Write};
 
 use clap::CommandFactory;
 
@@ -14,7 +14,9 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
-        clap_complete::generate(self.shell, &mut Cli::command(), "ftpq", &mut io::stdout());
-        Ok(())
+        // Into memory first: clap_complete panics where it cannot write.
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), "ftpq", &mut script);
+        Ok(io::stdout().write_all(&script)?)
     }
 }

@@ -1,5 +1,7 @@
 //! `ftpq con`: connects once, pins the server, and makes it the current one.
 
+use std::io::{self, Write};
+
 use serde_json::json;
 
 use crate::{
@@ -33,11 +35,12 @@ pub(crate) async fn run(client: &mut Client, args: Args) -> anyhow::Result<()> {
     }
     let shown = |text: &str| ftpq_proto::Escaped::new(text).to_string();
     let verbs: Vec<_> = welcome.verbs.iter().map(|spec| shown(&spec.verb)).collect();
-    println!("server   {server} ({}, protocol {})", shown(&welcome.agent), welcome.version);
-    println!("key      {key}");
-    println!("you      {} ({})", shown(&welcome.user), shown(&welcome.key));
-    println!("rights   {}", welcome.rights);
-    println!("verbs    {}", verbs.join(" "));
-    println!("folder   {}", client.state.folder(&server));
+    let mut out = io::stdout().lock();
+    writeln!(out, "server   {server} ({}, protocol {})", shown(&welcome.agent), welcome.version)?;
+    writeln!(out, "key      {key}")?;
+    writeln!(out, "you      {} ({})", shown(&welcome.user), shown(&welcome.key))?;
+    writeln!(out, "rights   {}", welcome.rights)?;
+    writeln!(out, "verbs    {}", verbs.join(" "))?;
+    writeln!(out, "folder   {}", client.state.folder(&server))?;
     Ok(())
 }

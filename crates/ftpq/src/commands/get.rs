@@ -42,7 +42,7 @@ pub(crate) async fn run(client: &mut Client, args: Args) -> anyhow::Result<u8> {
     let mut jobs = Vec::new();
     for remote in &args.remotes {
         let (server, source) = client.locate(&Target::parse(remote, client.global.port)?)?;
-        let from = client.storage(&server, args.transfer.retry_for()).await?;
+        let from = client.storage(&server).await?;
         // Without -r the server's answer to DWLD says that it is a folder: a round trip less.
         let is_folder = args.transfer.recursive() && from.stat(&source).await?.kind == Kind::Folder;
         let target = place.of(source.name(), is_folder)?;
@@ -89,21 +89,35 @@ impl Place {
 }
 
 /// Writes files to standard output. What was written cannot be taken back, so the exit code is the
-/// only word on whether it was whole.
+/// only word on whether it was whole: unlike a listing, it fails where whoever reads has had enough.
 async fn to_stdout(client: &mut Client, args: &Args) -> anyhow::Result<u8> {
     for remote in &args.remotes {
         let (server, source) = client.locate(&Target::parse(remote, client.global.port)?)?;
-        let from: Arc<dyn Storage> = client.storage(&server, args.transfer.retry_for()).await?;
+        let from: Arc<dyn Storage> = client.storage(&server).await?;
         let mut reader = from.open(&source).await?;
         let mut hasher = blake3::Hasher::new();
         while let Some(block) = reader.next_block().await? {
-            hasher.update(&block);
-            io::stdout().write_all(&block)?;
+            hasher = on_blocking_thread(move || {
+                io::stdout().write_all(&block)?;
+                hasher.update(&block);
+                Ok(hasher)
+            })
+            .await?;
         }
-        io::stdout().flush()?;
+        on_blocking_thread(|| io::stdout().flush()).await?;
         if reader.finish().await? != (*hasher.finalize().as_bytes()).into() {
             return Err(Ended::with(exit::INTEGRITY, format!("{source}: the digest does not match")));
         }
     }
     Ok(exit::OK)
+}
+
+/// Writes to standard output, which may wait for whoever reads it: the connection must not.
+async fn on_blocking_thread<T: Send + 'static>(
+    write: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    tokio::task::spawn_blocking(write).await?.map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Ended::with(exit::FAILED, "standard output was closed before the end"),
+        _ => anyhow::Error::from(error).context("cannot write to standard output"),
+    })
 }

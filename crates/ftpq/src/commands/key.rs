@@ -1,5 +1,7 @@
 //! `ftpq key`: this client's fingerprint, which a server's owner needs to let it in.
 
+use std::io::{self, Write};
+
 use ftpq_transport::Identity;
 
 use crate::{global::Global, home::Home};
@@ -9,6 +11,5 @@ pub(crate) fn run(home: &Home, global: &Global) -> anyhow::Result<()> {
         Some(file) => Identity::load(file)?,
         None => Identity::load_or_create(&home.client_identity())?,
     };
-    println!("{}", identity.fingerprint());
-    Ok(())
+    Ok(writeln!(io::stdout(), "{}", identity.fingerprint())?)
 }

@@ -5,7 +5,6 @@ use std::{
     ffi::OsString,
     io::{self, Write},
     sync::Arc,
-    time::Duration,
 };
 
 use ftpq_proto::{Entry, Kind, RemotePath};
@@ -42,7 +41,7 @@ pub(crate) async fn run(client: &mut Client, mut args: Args) -> anyhow::Result<(
     let headings = args.paths.len() > 1 || args.recursive;
     for path in &args.paths {
         let (server, path) = client.locate(&Target::parse(path, client.global.port)?)?;
-        let storage = client.storage(&server, Duration::ZERO).await?;
+        let storage = client.storage(&server).await?;
         let mut folders = vec![path];
         while let Some(folder) = folders.pop() {
             if headings && !args.json {
@@ -60,17 +59,20 @@ pub(crate) async fn run(client: &mut Client, mut args: Args) -> anyhow::Result<(
     Ok(())
 }
 
-/// Lists one folder, or the one file that `path` is. Returns the folders in it.
+/// Lists one folder, or the one thing that `path` is. Returns the folders in it.
 async fn list(storage: &Arc<dyn Storage>, path: &RemotePath, args: &Args) -> anyhow::Result<Vec<RemotePath>> {
     let mut listing = storage.list(path).await?;
     let (mut folders, mut shown) = (Vec::new(), Vec::new());
     let mut sorting = !args.json;
+    // Set when the listing is of `path` itself: the folder that it lies in.
+    let mut lies_in = None;
     while let Some(page) = listing.next_page().await? {
+        if is_itself(storage, path, &page).await? {
+            lies_in = Some(path.parent());
+        }
         for entry in page {
-            // A server lists a file's own name as typed, hidden or not.
-            let own = entry.name == path.name() && entry.kind == Kind::File;
             let Some(name) = &entry.name else { continue };
-            if !args.all && !own && name.as_bytes().starts_with(b".") {
+            if !args.all && lies_in.is_none() && name.as_bytes().starts_with(b".") {
                 continue;
             }
             if args.recursive && entry.kind == Kind::Folder {
@@ -82,12 +84,20 @@ async fn list(storage: &Arc<dyn Storage>, path: &RemotePath, args: &Args) -> any
             sorting = false;
         }
         if !sorting {
-            print(&mut shown, path, args)?;
+            print(&mut shown, lies_in.as_ref().unwrap_or(path), args)?;
         }
     }
     folders.sort();
-    print(&mut shown, path, args)?;
+    print(&mut shown, lies_in.as_ref().unwrap_or(path), args)?;
     Ok(folders)
+}
+
+/// Whether a page is what LIST answers about anything but a folder: its own entry, which is shown as
+/// typed, hidden or not. A folder that holds nothing but a thing of its own name looks the same.
+async fn is_itself(storage: &Arc<dyn Storage>, path: &RemotePath, page: &[Entry]) -> anyhow::Result<bool> {
+    let [entry] = page else { return Ok(false) };
+    let same = entry.name.is_some() && entry.name == path.name() && entry.kind != Kind::Folder;
+    Ok(same && storage.stat(path).await?.kind != Kind::Folder)
 }
 
 fn print(entries: &mut Vec<Entry>, folder: &RemotePath, args: &Args) -> anyhow::Result<()> {

@@ -1,6 +1,6 @@
 //! `ftpq mkdir`.
 
-use std::{ffi::OsString, time::Duration};
+use std::ffi::OsString;
 
 use crate::{client::Client, target::Target};
 
@@ -17,7 +17,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(client: &mut Client, args: Args) -> anyhow::Result<()> {
     for path in &args.paths {
         let (server, path) = client.locate(&Target::parse(path, client.global.port)?)?;
-        client.storage(&server, Duration::ZERO).await?.make_folder(&path, args.parents).await?;
+        client.storage(&server).await?.make_folder(&path, args.parents).await?;
     }
     Ok(())
 }

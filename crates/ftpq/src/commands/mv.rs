@@ -1,8 +1,14 @@
 //! `ftpq mv`.
 
-use std::{ffi::OsString, time::Duration};
+use std::ffi::OsString;
 
-use crate::{client::Client, exit::Ended, target::Target};
+use ftpq_proto::Status;
+
+use crate::{
+    client::Client,
+    exit::{self, Ended},
+    target::Target,
+};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -23,5 +29,10 @@ pub(crate) async fn run(client: &mut Client, args: Args) -> anyhow::Result<()> {
         return Err(Ended::usage("mv works within one server: use get and put between two"));
     }
     let to = client.resolve(&to_server, &to.path)?;
-    Ok(client.storage(&from_server, Duration::ZERO).await?.rename(&from, &to, args.force).await?)
+    match client.storage(&from_server).await?.rename(&from, &to, args.force).await {
+        Err(error) if error.status() == Status::Exists => {
+            Err(Ended::with(exit::FAILED, format!("{error} (-f replaces it)")))
+        }
+        moved => Ok(moved?),
+    }
 }

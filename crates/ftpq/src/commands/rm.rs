@@ -1,6 +1,6 @@
 //! `ftpq rm`.
 
-use std::{ffi::OsString, time::Duration};
+use std::ffi::OsString;
 
 use crate::{client::Client, target::Target};
 
@@ -17,7 +17,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(client: &mut Client, args: Args) -> anyhow::Result<()> {
     for path in &args.paths {
         let (server, path) = client.locate(&Target::parse(path, client.global.port)?)?;
-        client.storage(&server, Duration::ZERO).await?.remove(&path, args.recursive).await?;
+        client.storage(&server).await?.remove(&path, args.recursive).await?;
     }
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! `ftpq serve`: serves a folder until it is told to stop.
 
 use std::{
-    env, fs, io,
+    env, fs,
+    io::{self, Write},
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
@@ -17,7 +18,7 @@ use indicatif::HumanBytes;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::transfer::shown;
-use crate::{exit::Ended, global::Global, home::Home};
+use crate::{exit::Ended, global::Global, home::Home, output::say};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -48,22 +49,26 @@ pub(crate) async fn run(home: &Home, global: &Global, args: Args) -> anyhow::Res
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let verbs: Vec<_> = server.verbs().iter().map(|spec| spec.verb.as_str()).collect();
-    println!("ftpq {} serves {}", env!("CARGO_PKG_VERSION"), shown(&root));
-    listeners.iter().for_each(|listener| println!("  listening    {} (UDP)", listener.local_addr()));
-    println!("  key          {}", identity.fingerprint());
-    println!("  verbs        {}", verbs.join(" "));
-    println!("  clients      {count} in {}", shown(&clients));
+    let mut screen = vec![format!("ftpq {} serves {}", env!("CARGO_PKG_VERSION"), shown(&root))];
+    screen.extend(listeners.iter().map(|listener| format!("  listening    {} (UDP)", listener.local_addr())));
     let port = listeners.first().map_or(global.port, |listener| listener.local_addr().port());
     let (own, host) = (at("localhost", port), at(&host_name(), port));
-    println!("  from here    ftpq ls -s {own}");
-    println!("  elsewhere    ftpq con {host}, once that client's key (ftpq key) stands in the file above");
+    screen.extend([
+        format!("  key          {}", identity.fingerprint()),
+        format!("  verbs        {}", verbs.join(" ")),
+        format!("  clients      {count} in {}", shown(&clients)),
+        format!("  from here    ftpq ls -s {own}"),
+        format!("  elsewhere    ftpq con {host}, once that client's key (ftpq key) stands in the file above"),
+    ]);
+    // Nobody need be there to read it.
+    let _ = writeln!(io::stdout(), "{}", screen.join("\n"));
 
     let stop = async {
         let name = tokio::select! {
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
         };
-        eprintln!("ftpq: {name}: finishing what runs; once more stops at once");
+        say(format_args!("ftpq: {name}: finishing what runs; once more stops at once"));
     };
     let served = server.serve(listeners, stop);
     tokio::select! {
@@ -175,13 +180,14 @@ impl Observer for Log {
             Event::HandshakeFailed { remote, why } => format!("{remote}  handshake failed: {why}"),
             Event::AccessLineRejected(line) => {
                 // Whoever runs the server must see this, however quiet.
-                return eprintln!("ftpq: authorized_clients line {} counts for nothing: {}", line.number, line.why);
+                let (number, why) = (line.number, &line.why);
+                return say(format_args!("ftpq: authorized_clients line {number} counts for nothing: {why}"));
             }
             _ => return,
         };
         if !self.quiet {
             let now = jiff::Zoned::now();
-            eprintln!("{}  {line}", now.strftime("%Y-%m-%d %H:%M:%S"));
+            say(format_args!("{}  {line}", now.strftime("%Y-%m-%d %H:%M:%S")));
         }
     }
 }

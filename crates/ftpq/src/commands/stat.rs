@@ -3,7 +3,6 @@
 use std::{
     ffi::OsString,
     io::{self, Write},
-    time::Duration,
 };
 
 use crate::{
@@ -25,7 +24,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(client: &mut Client, args: Args) -> anyhow::Result<()> {
     for path in &args.paths {
         let (server, path) = client.locate(&Target::parse(path, client.global.port)?)?;
-        let entry = client.storage(&server, Duration::ZERO).await?.stat(&path).await?;
+        let entry = client.storage(&server).await?.stat(&path).await?;
         if args.json {
             json_line(&entry_json(&path.to_string(), &entry))?;
             continue;

@@ -1,7 +1,5 @@
 //! Tab: commands first, then names on the side that the command is about.
 
-use std::time::Duration;
-
 use ftpq_proto::{Kind, UserPath};
 use rustyline::{
     Context, Helper,
@@ -69,7 +67,7 @@ pub(super) async fn remote_names(client: &mut Client, folder: &str) -> Vec<Strin
     let list = async {
         let server = client.server(None)?;
         let path = client.resolve(&server, &UserPath::new(folder)?)?;
-        let mut listing = client.storage(&server, Duration::ZERO).await?.list(&path).await?;
+        let mut listing = client.storage(&server).await?.list(&path).await?;
         let mut names = Vec::new();
         while let Some(page) = listing.next_page().await? {
             for entry in page {

@@ -1,6 +1,10 @@
 //! The commands of the prompt that concern this machine.
 
-use std::{env, fs, path::Path};
+use std::{
+    env, fs,
+    io::{self, Write},
+    path::Path,
+};
 
 use anyhow::Context;
 
@@ -32,7 +36,7 @@ impl Command {
 
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self {
-            Self::Lpwd => println!("{}", shown(&env::current_dir()?)),
+            Self::Lpwd => writeln!(io::stdout(), "{}", shown(&env::current_dir()?))?,
             Self::Lcd(folder) => env::set_current_dir(&folder).with_context(|| shown(folder.as_ref()))?,
             Self::Lls(folder) => list(folder.as_ref())?,
         }

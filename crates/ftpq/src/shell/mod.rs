@@ -7,7 +7,7 @@ mod local;
 
 use std::{
     fs,
-    io::{self, IsTerminal, Read},
+    io::{self, IsTerminal, Read, Write},
     path::PathBuf,
 };
 
@@ -20,6 +20,7 @@ use crate::{
     client::Client,
     commands::{self, ClientCommand},
     exit::{self, Ended},
+    output::say,
     target::ServerName,
 };
 
@@ -86,7 +87,7 @@ impl Line {
         match Typed::try_parse_from(&words) {
             Ok(typed) => Ok(Line::Client(Box::new(typed.command))),
             Err(error) if !error.use_stderr() => {
-                print!("{error}"); // `ls --help`
+                write!(io::stdout(), "{error}")?; // `ls --help`
                 Ok(Line::Nothing)
             }
             Err(error) => Err(Ended::usage(first_paragraph(&error.to_string()))),
@@ -103,7 +104,7 @@ struct Typed {
 }
 
 async fn interactive(client: &mut Client) -> anyhow::Result<u8> {
-    greet(client).await;
+    greet(client).await?;
     let mut editor = Editor::start(client.home.history())?;
     let mut interrupts = signal(SignalKind::interrupt())?;
     let mut code = exit::OK;
@@ -123,7 +124,7 @@ async fn interactive(client: &mut Client) -> anyhow::Result<u8> {
         let ran = tokio::select! {
             ran = execute(client, &line) => ran,
             _ = interrupts.recv() => {
-                eprintln!("interrupted: what is complete stays, nothing half is left");
+                say("interrupted: what is complete stays, nothing half is left");
                 Ok(Ran::Code(exit::SIGINT))
             }
         };
@@ -131,7 +132,7 @@ async fn interactive(client: &mut Client) -> anyhow::Result<u8> {
             Ok(Ran::Bye) => return Ok(code),
             Ok(Ran::Code(ended)) => code = ended,
             Err(error) => {
-                eprintln!("ftpq: {}", exit::line(&error));
+                say(format_args!("ftpq: {}", exit::line(&error)));
                 code = exit::code_of(&error);
             }
         }
@@ -147,7 +148,7 @@ async fn batch(client: &mut Client, lines: &str) -> anyhow::Result<u8> {
             Ok(Ran::Bye) => break,
             Ok(Ran::Code(code)) if code != exit::OK && !may_fail => return Ok(code),
             Err(error) if !may_fail => return Err(error),
-            Err(error) => eprintln!("ftpq: {}", exit::line(&error)),
+            Err(error) => say(format_args!("ftpq: {}", exit::line(&error))),
             Ok(Ran::Code(_)) => {}
         }
     }
@@ -164,7 +165,7 @@ async fn execute(client: &mut Client, line: &str) -> anyhow::Result<Ran> {
         Line::Nothing => exit::OK,
         Line::Bye => return Ok(Ran::Bye),
         Line::Help => {
-            println!("{}", help());
+            writeln!(io::stdout(), "{}", help())?;
             exit::OK
         }
         Line::System(command) => local::system(&command).await?,
@@ -175,16 +176,18 @@ async fn execute(client: &mut Client, line: &str) -> anyhow::Result<Ran> {
 }
 
 /// The opening screen: what can be typed, and where one is.
-async fn greet(client: &mut Client) {
-    println!("ftpq {}: secure file transfer over QUIC\n\n{}\n", env!("CARGO_PKG_VERSION"), help());
+async fn greet(client: &mut Client) -> io::Result<()> {
+    let mut out = io::stdout();
+    writeln!(out, "ftpq {}: secure file transfer over QUIC\n\n{}\n", env!("CARGO_PKG_VERSION"), help())?;
     let Ok(server) = client.server(None) else {
-        return println!("Not connected yet: CON host");
+        return writeln!(out, "Not connected yet: CON host");
     };
     let connected = async { anyhow::Ok(client.session(&server).await?.welcome().await?) };
     match connected.await {
-        Ok(welcome) => println!("Connected to {server} as {}.", ftpq_proto::Escaped::new(&welcome.user)),
-        Err(error) => eprintln!("ftpq: {}", exit::line(&error)),
+        Ok(welcome) => writeln!(out, "Connected to {server} as {}.", ftpq_proto::Escaped::new(&welcome.user))?,
+        Err(error) => say(format_args!("ftpq: {}", exit::line(&error))),
     }
+    Ok(())
 }
 
 fn help() -> String {

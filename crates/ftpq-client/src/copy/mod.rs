@@ -1,0 +1,220 @@
+//! Copying files and trees from one storage to another: the one way, in every direction.
+//!
+//! A tree is walked while it is copied (`tree.rs`). Files are copied side by side (`file.rs`),
+//! limited by their number and by the bytes they may hold in buffers; folders are made before what
+//! is in them is needed, by the receiver. One file that fails does not stop the others.
+//!
+//! What is interrupted, because the connection or the server went away, is done again, for as long
+//! as anything new moves at least now and then. This is the only place that tries again; a
+//! [`Remote`](crate::Remote) makes one attempt to connect for each time it is asked for something.
+
+mod file;
+mod tree;
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use ftpq_proto::{RemotePath, Status};
+use ftpq_storage::{Problem, Storage, StorageError};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep},
+};
+
+use self::{file::FileCopy, tree::Walk};
+use crate::{
+    progress::{FileId, Progress},
+    session::CallError,
+};
+
+/// How to copy.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Replace files that are there.
+    pub overwrite: bool,
+    /// Keep modification times and permission bits.
+    pub preserve: bool,
+    /// Leave files alone that are there, without an error.
+    pub keep_existing: bool,
+    /// Make missing folders above the target.
+    pub parents: bool,
+    /// Files in flight at the most.
+    pub parallel: u32,
+    /// How long to try again what is interrupted while nothing new moves. Zero: an interruption is
+    /// an error.
+    pub retry_for: Duration,
+}
+
+/// What was done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Files that are there now: verified and durable.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Folders that were made or were there.
+    pub folders: u64,
+    /// Links and special files, which are left out.
+    pub skipped: u64,
+    /// Files that were there and were left alone, as asked for.
+    pub kept: u64,
+    /// Files and folders that failed.
+    pub failed: u64,
+}
+
+/// A copy did not succeed.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct CopyError {
+    /// On which side.
+    pub side: Side,
+    /// What, and on which path there.
+    pub error: StorageError,
+}
+
+/// One side of a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Where the files come from.
+    Source,
+    /// Where they go to.
+    Target,
+}
+
+impl Side {
+    fn of(self, error: StorageError) -> CopyError {
+        CopyError { side: self, error }
+    }
+}
+
+impl CopyError {
+    /// The same for programs.
+    pub fn status(&self) -> Status {
+        self.error.status()
+    }
+
+    /// Whether nothing else can succeed either.
+    pub fn is_fatal(&self) -> bool {
+        match self.status() {
+            Status::NoSpace => self.side == Side::Target,
+            Status::NotAuthorised => true,
+            _ => self.call_error().is_some_and(|error| error.is_interruption() || error.is_connecting()),
+        }
+    }
+
+    /// Whether the connection or the server went away, so that the same may succeed on a new one.
+    fn is_interruption(&self) -> bool {
+        self.call_error().is_some_and(CallError::is_interruption)
+    }
+
+    fn call_error(&self) -> Option<&CallError> {
+        match &self.error.problem {
+            Problem::Remote { error, .. } => error.downcast_ref(),
+            _ => None,
+        }
+    }
+}
+
+/// Copying between two storages: where from, where to, how, and who watches.
+pub struct Copy {
+    from: Arc<dyn Storage>,
+    to: Arc<dyn Storage>,
+    options: Options,
+    progress: Arc<dyn Progress>,
+    next_id: AtomicU64,
+    /// When something new last moved.
+    moved: Mutex<Instant>,
+    /// Bytes that all files in flight may hold in buffers, in KiB.
+    memory: Arc<Semaphore>,
+    files: Arc<Semaphore>,
+}
+
+impl Copy {
+    /// Prepares to copy.
+    pub fn new(
+        from: Arc<dyn Storage>,
+        to: Arc<dyn Storage>,
+        options: Options,
+        progress: Arc<dyn Progress>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            from,
+            to,
+            options,
+            progress,
+            next_id: AtomicU64::new(0),
+            moved: Mutex::new(Instant::now()),
+            memory: Arc::new(Semaphore::new(MEMORY_KIB as usize)),
+            files: Arc::new(Semaphore::new(options.parallel.max(1) as usize)),
+        })
+    }
+
+    /// Copies the file `source` to `target`.
+    pub async fn file(self: &Arc<Self>, source: &RemotePath, target: &RemotePath) -> Result<Summary, CopyError> {
+        let id = self.next_id();
+        let copied = FileCopy::new(self, id, source, target, false).run().await;
+        match copied {
+            Ok(bytes) => {
+                self.progress.finished(id);
+                Ok(Summary { files: 1, bytes, ..Summary::default() })
+            }
+            Err(error) if self.may_stay(&error) => {
+                self.progress.finished(id);
+                Ok(Summary { kept: 1, ..Summary::default() })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Copies the folder `source` with all it holds to the folder `target`, into which it is merged
+    /// if it is there. `Err` only where nothing can go on; single failures are counted.
+    pub async fn tree(self: &Arc<Self>, source: &RemotePath, target: &RemotePath) -> Result<Summary, CopyError> {
+        Walk::new(self.clone()).run(source.clone(), target.clone()).await
+    }
+
+    fn next_id(&self) -> FileId {
+        FileId(self.next_id.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn may_stay(&self, error: &CopyError) -> bool {
+        self.options.keep_existing && error.side == Side::Target && error.status() == Status::Exists
+    }
+
+    /// Something moved that had not moved before.
+    fn note_progress(&self) {
+        *self.moved.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Whether it is worth trying again after `error`. One clock serves all that is being copied.
+    fn tries_again(&self, error: &CopyError) -> bool {
+        let moved = *self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        error.is_interruption() && moved.elapsed() < self.options.retry_for
+    }
+}
+
+/// Waits longer each time, and never in step with other clients that lost the same server.
+struct Pause(Duration);
+
+impl Pause {
+    fn new() -> Self {
+        Self(Duration::from_millis(100))
+    }
+
+    async fn wait(&mut self) {
+        use std::hash::{BuildHasher, RandomState};
+        let random = f64::from(RandomState::new().hash_one(()) as u32) / f64::from(u32::MAX);
+        sleep(self.0.mul_f64(0.5 + random / 2.0)).await;
+        self.0 = (self.0 * 2).min(Duration::from_secs(2));
+    }
+}
+
+/// What all files in flight may hold in buffers.
+const MEMORY_KIB: u32 = 16 * 1024;
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use clap::{ArgAction, Args};
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
-    /// Server to talk to: HOST[:PORT]; the last one connected to where absent
+    /// Server to talk to: HOST or HOST:PORT; the last one connected to where absent
     #[arg(short, long, global = true, env = "FTPQ_SERVER", value_name = "HOST[:PORT]")]
     pub(crate) server: Option<String>,
     /// Port of servers named without one

@@ -25,7 +25,7 @@ pub(crate) struct Args {
     /// Folder to serve; ./Arquivos where absent, which is made if missing
     #[arg(env = "FTPQ_ROOT")]
     root: Option<PathBuf>,
-    /// Address to listen on; repeat for more; port 0 takes a free one [default: [::]:4433, IPv4 too]
+    /// Address to listen on, repeatable; port 0 takes a free one; all addresses, IPv6 and IPv4, where absent
     #[arg(long, value_name = "ADDR:PORT", env = "FTPQ_LISTEN", value_delimiter = ',')]
     listen: Vec<SocketAddr>,
     /// List of the clients that may connect, instead of the one in the home folder

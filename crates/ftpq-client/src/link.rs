@@ -140,7 +140,8 @@ async fn watch(link: Weak<Link>, dialer: Dialer) {
         if silence < SILENCE || session.connection().close_reason().is_some() {
             continue;
         }
-        if silence.as_secs() % SILENCE.as_secs() == 0 {
+        if silence >= SILENCE * (last.moves + 1) {
+            last.moves += 1;
             tracing::debug!(?silence, "the connection is silent: trying another local port");
             session.connection().rebind();
         }
@@ -164,6 +165,8 @@ struct Heard {
     session: Option<Session>,
     datagrams: u64,
     since: Option<Instant>,
+    /// How often it was moved to another local port since.
+    moves: u32,
 }
 
 impl Heard {
@@ -172,7 +175,7 @@ impl Heard {
         let same = self.session.as_ref().is_some_and(|before| before.connection().is(session.connection()));
         let datagrams = session.connection().datagrams_received();
         if !same || datagrams != self.datagrams {
-            *self = Self { session: Some(session.clone()), datagrams, since: None };
+            *self = Self { session: Some(session.clone()), datagrams, since: None, moves: 0 };
         }
         self.since.get_or_insert_with(Instant::now).elapsed()
     }
@@ -184,7 +187,8 @@ const FIRST_ATTEMPT: Duration = Duration::from_secs(2);
 /// How often silence is looked for.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// From when on it is one: the keep-alive makes a living server answer more often.
+/// From when on it is one, and how often another local port is tried: the keep-alive makes a living
+/// server answer more often.
 const SILENCE: Duration = Duration::from_secs(5);
 
 /// From when on a second connection is tried. What is in flight on the first begins anew, so it gets

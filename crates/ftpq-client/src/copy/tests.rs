@@ -14,7 +14,7 @@ use super::*;
 enum Cut {
     /// Before anything happened.
     Create,
-    /// After the first block.
+    /// At the second block, or at the one of a small file.
     Write,
     /// After the commit, before its reply.
     Reply,
@@ -28,13 +28,20 @@ struct Cutting {
     /// How often each is still cut, by the last component of the path.
     cuts: Arc<Mutex<HashMap<(String, Cut), u32>>>,
     error: fn() -> CallError,
+    /// Before each page of a listing but the first.
+    pause: Duration,
 }
 
 impl Cutting {
     fn new(folder: &Path, cuts: &[(&str, Cut, u32)]) -> Arc<Self> {
         let cuts = cuts.iter().map(|&(name, cut, times)| ((name.to_owned(), cut), times)).collect();
         let files = LocalFs::open(folder).unwrap();
-        Arc::new(Self { files, cuts: Arc::new(Mutex::new(cuts)), error: || CallError::Closed(Closed::TimedOut) })
+        Arc::new(Self {
+            files,
+            cuts: Arc::new(Mutex::new(cuts)),
+            error: || CallError::Closed(Closed::TimedOut),
+            pause: Duration::ZERO,
+        })
     }
 
     fn check(&self, path: &RemotePath, cut: Cut) -> Result<(), StorageError> {
@@ -67,8 +74,8 @@ impl Storage for Cutting {
 
     async fn list(&self, path: &RemotePath) -> Result<Box<dyn Listing>, StorageError> {
         let listing = self.files.list(path).await?;
-        let (path, cuts, error) = (path.clone(), self.cuts.clone(), self.error);
-        Ok(Box::new(CuttingListing { listing, first: true, path, cuts, error }))
+        let (path, cuts, error, pause) = (path.clone(), self.cuts.clone(), self.error, self.pause);
+        Ok(Box::new(CuttingListing { listing, first: true, path, cuts, error, pause }))
     }
 
     async fn open(&self, path: &RemotePath) -> Result<Box<dyn Reader>, StorageError> {
@@ -78,7 +85,13 @@ impl Storage for Cutting {
     async fn create(&self, path: &RemotePath, file: NewFile) -> Result<Box<dyn Upload>, StorageError> {
         self.check(path, Cut::Create)?;
         let upload = self.files.create(path, file).await?;
-        Ok(Box::new(CuttingUpload { upload, path: path.clone(), cuts: self.cuts.clone(), error: self.error }))
+        Ok(Box::new(CuttingUpload {
+            upload,
+            begun: false,
+            path: path.clone(),
+            cuts: self.cuts.clone(),
+            error: self.error,
+        }))
     }
 
     async fn make_folder(&self, path: &RemotePath, parents: bool) -> Result<(), StorageError> {
@@ -104,12 +117,14 @@ struct CuttingListing {
     path: RemotePath,
     cuts: Arc<Mutex<HashMap<(String, Cut), u32>>>,
     error: fn() -> CallError,
+    pause: Duration,
 }
 
 #[async_trait]
 impl Listing for CuttingListing {
     async fn next_page(&mut self) -> Result<Option<Vec<Entry>>, StorageError> {
         if !std::mem::replace(&mut self.first, false) {
+            sleep(self.pause).await;
             check(&self.cuts, &self.path, Cut::List, self.error)?;
         }
         self.listing.next_page().await
@@ -118,6 +133,7 @@ impl Listing for CuttingListing {
 
 struct CuttingUpload {
     upload: Box<dyn Upload>,
+    begun: bool,
     path: RemotePath,
     cuts: Arc<Mutex<HashMap<(String, Cut), u32>>>,
     error: fn() -> CallError,
@@ -126,8 +142,9 @@ struct CuttingUpload {
 #[async_trait]
 impl Upload for CuttingUpload {
     async fn write(&mut self, block: Bytes) -> Result<(), StorageError> {
+        let last = std::mem::replace(&mut self.begun, true) || block.len() < ftpq_storage::BLOCK;
         self.upload.write(block).await?;
-        check(&self.cuts, &self.path, Cut::Write, self.error)
+        if last { check(&self.cuts, &self.path, Cut::Write, self.error) } else { Ok(()) }
     }
 
     async fn commit(self: Box<Self>, expected: Digest) -> Result<Digest, StorageError> {
@@ -147,12 +164,14 @@ const OPTIONS: Options = Options {
 };
 
 /// `count` files, and as many copied to a folder whose connection is cut as `cuts` say.
-async fn copy_tree(count: usize, cuts: &[(&str, Cut, u32)]) -> (Result<Summary, CopyError>, usize) {
+async fn copy_tree(count: usize, cuts: &[(&str, Cut, u32)], pause: Duration) -> (Result<Summary, CopyError>, usize) {
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     for i in 0..count {
         fs::write(from.path().join(format!("f{i}")), vec![i as u8; i]).unwrap();
     }
-    let copy = Copy::new(Cutting::new(from.path(), cuts), Cutting::new(to.path(), cuts), OPTIONS, Arc::new(()));
+    let mut source = Cutting::new(from.path(), cuts);
+    Arc::get_mut(&mut source).unwrap().pause = pause;
+    let copy = Copy::new(source, Cutting::new(to.path(), cuts), OPTIONS, Arc::new(()));
     let summary = copy.tree(&RemotePath::root(), &RemotePath::root()).await;
     for item in fs::read_dir(to.path()).unwrap() {
         let item = item.unwrap();
@@ -164,7 +183,7 @@ async fn copy_tree(count: usize, cuts: &[(&str, Cut, u32)]) -> (Result<Summary, 
 #[tokio::test(start_paused = true)]
 async fn what_is_cut_is_done_again() {
     let cuts = [("f3", Cut::Create, 2), ("f4", Cut::Write, 3), ("f5", Cut::Reply, 1), ("", Cut::List, 2)];
-    let (summary, there) = copy_tree(500, &cuts).await;
+    let (summary, there) = copy_tree(500, &cuts, Duration::ZERO).await;
     let summary = summary.unwrap();
     assert_eq!((summary.files, summary.failed, there), (500, 0, 500));
 }
@@ -174,7 +193,8 @@ async fn what_is_cut_is_done_again() {
 #[tokio::test(start_paused = true)]
 async fn a_file_that_is_given_up_ends_the_copy_with_an_error() {
     for cut in [Cut::Create, Cut::Write] {
-        let (summary, _) = copy_tree(2000, &[("f7", cut, u32::MAX)]).await;
+        // The listing goes on for longer than the file is tried.
+        let (summary, _) = copy_tree(500, &[("f7", cut, u32::MAX)], 2 * OPTIONS.retry_for).await;
         assert_eq!(summary.unwrap_err().status(), Status::Unavailable, "{cut:?}");
     }
 }
@@ -191,7 +211,8 @@ async fn a_file_that_never_gets_further_is_given_up() {
         Arc::new(()),
     );
     let path = "f".parse().unwrap();
-    assert_eq!(copy.file(&path, &path).await.unwrap_err().status(), Status::Unavailable);
+    let ended = tokio::time::timeout(10 * OPTIONS.retry_for, copy.file(&path, &path)).await;
+    assert_eq!(ended.expect("an end").unwrap_err().status(), Status::Unavailable);
     assert_eq!(fs::read_dir(to.path()).unwrap().count(), 0);
 }
 
@@ -229,7 +250,8 @@ async fn a_server_with_another_key_and_a_full_disk_are_not_tried_again() {
     ];
     for (error, status) in errors {
         let target = Cutting::new(to.path(), &[("f0", Cut::Create, 1)]);
-        let target = Arc::new(Cutting { files: target.files.clone(), cuts: target.cuts.clone(), error });
+        let target =
+            Arc::new(Cutting { files: target.files.clone(), cuts: target.cuts.clone(), error, pause: Duration::ZERO });
         let from = Arc::new(LocalFs::open(from.path()).unwrap());
         let copy = Copy::new(from, target.clone(), Options { overwrite: true, ..OPTIONS }, Arc::new(()));
         let ended = copy.tree(&RemotePath::root(), &RemotePath::root()).await;

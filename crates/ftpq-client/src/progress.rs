@@ -19,9 +19,14 @@ pub trait Progress: Send + Sync {
     /// So many of its bytes were taken over.
     fn advanced(&self, file: FileId, bytes: u64);
 
-    /// The connection or the server went away: the file begins again when there is a new connection,
-    /// and the `bytes` of it that were taken over count no more.
-    fn interrupted(&self, file: FileId, bytes: u64, error: &CopyError);
+    /// So many of its bytes were there already, from an earlier attempt, and were proved to be the same.
+    fn resumed(&self, file: FileId, bytes: u64);
+
+    /// So many of the bytes that were taken over got lost on the way, and will be sent again.
+    fn lost(&self, file: FileId, bytes: u64);
+
+    /// The connection or the server went away: the file goes on when there is a new connection.
+    fn interrupted(&self, file: FileId, error: &CopyError);
 
     /// It is there: verified, durable, visible. Or it was there, and was to be left alone.
     fn finished(&self, file: FileId);
@@ -38,7 +43,9 @@ impl Progress for () {
     fn planned(&self, _: u64, _: u64) {}
     fn started(&self, _: FileId, _: &RemotePath, _: u64) {}
     fn advanced(&self, _: FileId, _: u64) {}
-    fn interrupted(&self, _: FileId, _: u64, _: &CopyError) {}
+    fn resumed(&self, _: FileId, _: u64) {}
+    fn lost(&self, _: FileId, _: u64) {}
+    fn interrupted(&self, _: FileId, _: &CopyError) {}
     fn finished(&self, _: FileId) {}
     fn failed(&self, _: Option<FileId>, _: &CopyError) {}
     fn skipped(&self, _: &RemotePath, _: Kind) {}

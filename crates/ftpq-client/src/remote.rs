@@ -1,15 +1,24 @@
 //! A server's files as a storage: what [`crate::copy`] reads from and writes to.
 
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use ftpq_proto::{
-    Digest, Entry, RemotePath, UserPath,
-    commands::{dwld, list, mkdir, mv, rm, stat, upld},
+    Digest, Entry, Extents, Holes, RemotePath, Timestamp, UploadId, UserPath,
+    commands::{begin, commit, dwld, list, mkdir, mv, prove, read, rm, stat, upld, write},
     limits::EAGER_BODY_MAX,
     message::Trailer,
 };
-use ftpq_storage::{BLOCK, Bytes, FileInfo, Listing, NewFile, Problem, Reader, Storage, StorageError, Upload};
+use ftpq_storage::{
+    BLOCK, Bytes, FileInfo, HeldExtent, LargeFile, Listing, NewFile, Opened, Pinned, Problem, Publish, Reader, Staging,
+    Storage, StorageError, Upload,
+};
 use ftpq_transport::tuning;
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -21,7 +30,9 @@ use crate::{
 /// The files of a server, below a folder of it.
 #[derive(Clone)]
 pub struct Remote {
-    link: Arc<Link>,
+    /// At least one. Commands take turns.
+    links: Arc<[Arc<Link>]>,
+    turn: Arc<AtomicUsize>,
     /// Where this storage's root is on the server.
     base: RemotePath,
 }
@@ -29,7 +40,13 @@ pub struct Remote {
 impl Remote {
     /// All that the server shows this user.
     pub fn new(link: Arc<Link>) -> Self {
-        Self { link, base: RemotePath::root() }
+        Self::spread(link, [])
+    }
+
+    /// The same, over several connections to the one server.
+    pub fn spread(link: Arc<Link>, more: impl IntoIterator<Item = Arc<Link>>) -> Self {
+        let links = std::iter::once(link).chain(more).collect();
+        Self { links, turn: Arc::default(), base: RemotePath::root() }
     }
 
     /// The same, for as long as this one session lasts.
@@ -37,9 +54,13 @@ impl Remote {
         Self::new(Link::over(session))
     }
 
-    /// The session underneath: the one that is open, or the next.
+    /// A session on the server: one that is open, or the next.
     pub async fn session(&self) -> Result<Session, CallError> {
-        self.link.session().await
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.links.len().max(1);
+        match self.links.get(turn) {
+            Some(link) => link.session().await,
+            None => Err(CallError::Closed(ftpq_transport::Closed::Here)),
+        }
     }
 
     fn at(&self, path: &RemotePath) -> Result<UserPath, StorageError> {
@@ -49,6 +70,22 @@ impl Remote {
 
     async fn begin<A: Serialize>(&self, verb: &str, args: &A) -> Result<Call, CallError> {
         self.session().await?.begin(verb, &RemotePath::root(), args).await
+    }
+
+    async fn download(&self, args: &dwld::Args) -> Result<(Call, dwld::File), CallError> {
+        let mut call = self.begin(dwld::VERB, args).await?;
+        call.send.finish();
+        let head = call.head().await?;
+        Ok((call, head))
+    }
+
+    async fn begin_read(&self, file: &Pinned, index: u32, digest_only: bool) -> Result<Call, CallError> {
+        let path = self.base.append(&file.path).unwrap_or_default().into();
+        let Pinned { version, extents, .. } = *file;
+        let args = read::Args { path, version, size: extents.size(), extent: extents.length(), index, digest_only };
+        let mut call = self.begin(read::VERB, &args).await?;
+        call.send.finish();
+        Ok(call)
     }
 
     async fn call<A: Serialize, R: DeserializeOwned>(
@@ -85,23 +122,47 @@ impl Storage for Remote {
     }
 
     async fn open(&self, path: &RemotePath) -> Result<Box<dyn Reader>, StorageError> {
-        let args = dwld::Args { path: self.at(path)? };
-        let begin = async {
-            let mut call = self.begin(dwld::VERB, &args).await?;
-            call.send.finish();
-            let head: dwld::File = call.head().await?;
-            Ok((call, head))
+        let args = dwld::Args { path: self.at(path)?, up_to: None, sparse: false };
+        let (call, head) = self.download(&args).await.map_err(|error| remote(path, error))?;
+        whole(path, call, head)
+    }
+
+    async fn open_up_to(&self, path: &RemotePath, up_to: u64) -> Result<Opened, StorageError> {
+        let args = dwld::Args { path: self.at(path)?, up_to: Some(up_to), sparse: true };
+        let (mut call, head) = self.download(&args).await.map_err(|error| remote(path, error))?;
+        if head.size <= up_to {
+            return Ok(Opened::Whole(whole(path, call, head)?));
+        }
+        let _: dwld::Large = call.reply().await.map_err(|error| remote(path, error))?;
+        Ok(Opened::Large(info(&head)))
+    }
+
+    async fn open_extent(&self, file: &Pinned, index: u32) -> Result<Box<dyn Reader>, StorageError> {
+        let opened = async {
+            let mut call = self.begin_read(file, index, false).await?;
+            let head: read::Part = call.head().await?;
+            Ok((call, head.holes))
         };
-        let (call, head) = begin.await.map_err(|error| remote(path, error))?;
-        let info = FileInfo { size: head.size, mtime: head.mtime, mode: head.mode };
-        Ok(Box::new(RemoteReader { path: path.clone(), call, info, left: head.size }))
+        let (call, holes) = opened.await.map_err(|error| remote(&file.path, error))?;
+        let extent = file.extents.get(index).map_or(0, |extent| extent.length);
+        let left = data_in(&file.path, &holes, extent)?;
+        // The rest was told when the file was opened.
+        let (size, version, mtime) = (file.extents.size(), file.version, Timestamp::default());
+        let info = FileInfo { size, version, sparse: false, mtime, mode: 0 };
+        Ok(Box::new(RemoteReader { path: file.path.clone(), call, info, holes, left, last: Last::Part }))
+    }
+
+    async fn extent_digest(&self, file: &Pinned, index: u32) -> Result<Digest, StorageError> {
+        let sent = async { self.begin_read(file, index, true).await?.reply::<read::Sent>().await };
+        Ok(sent.await.map_err(|error| remote(&file.path, error))?.digest)
     }
 
     async fn create(&self, path: &RemotePath, file: NewFile) -> Result<Box<dyn Upload>, StorageError> {
-        let NewFile { size, overwrite, accept_same, parents, mode, mtime } = file;
+        let NewFile { size, holes, overwrite, accept_same, parents, mode, mtime } = file;
         // A small body need not wait for the server's word: it travels with the request.
-        let eager = size <= EAGER_BODY_MAX;
-        let args = upld::Args { path: self.at(path)?, size, overwrite, accept_same, parents, eager, mode, mtime };
+        let eager = size.is_some_and(|size| size <= EAGER_BODY_MAX);
+        let path_there = self.at(path)?;
+        let args = upld::Args { path: path_there, size, holes, overwrite, accept_same, parents, eager, mode, mtime };
         let begin = async {
             let mut call = self.begin(upld::VERB, &args).await?;
             if !eager {
@@ -110,7 +171,41 @@ impl Storage for Remote {
             Ok(call)
         };
         let call = begin.await.map_err(|error| remote(path, error))?;
-        Ok(Box::new(RemoteUpload { path: path.clone(), call, size }))
+        Ok(Box::new(RemoteUpload { path: path.clone(), call, size, sent: 0 }))
+    }
+
+    async fn begin(&self, path: &RemotePath, file: LargeFile) -> Result<Option<Arc<dyn Staging>>, StorageError> {
+        let LargeFile { extents, fresh, apart, sparse, overwrite, same, parents, .. } = file;
+        let (size, extent, path_there) = (extents.size(), extents.length(), self.at(path)?);
+        let args = begin::Args { path: path_there, size, extent, fresh, apart, sparse, overwrite, same, parents };
+        let mut held = Vec::new();
+        let begun = async {
+            let mut call = self.begin(begin::VERB, &args).await?;
+            call.send.finish();
+            loop {
+                match call.next().await? {
+                    Part::Item(value) => held.extend(decode::<begin::Held>(&value)?.extents),
+                    Part::Reply(value) => return decode::<begin::Begun>(&value),
+                    Part::Head(_) => return Err(CallError::Unexpected("a body")),
+                }
+                if held.len() > extents.count() as usize {
+                    return Err(CallError::Unexpected("an extent that there is not"));
+                }
+            }
+        };
+        let begun = begun.await.map_err(|error| remote(path, error))?;
+        let staging = |id| RemoteStaging { remote: self.clone(), path: path.clone(), id, extents, overwrite, held };
+        Ok(begun.upload.map(|id| Arc::new(staging(id)) as Arc<dyn Staging>))
+    }
+
+    async fn staging(&self, path: &RemotePath, _: Digest, _: UploadId) -> Result<Arc<dyn Staging>, StorageError> {
+        // Uploads of other connections are nothing that a client could ask for.
+        Err(StorageError::new(path, Problem::NoUpload))
+    }
+
+    async fn sweep(&self, _: Duration) -> Result<u64, StorageError> {
+        // The server tidies up after itself.
+        Ok(0)
     }
 
     async fn make_folder(&self, path: &RemotePath, parents: bool) -> Result<(), StorageError> {
@@ -163,13 +258,41 @@ struct RemoteReader {
     path: RemotePath,
     call: Call,
     info: FileInfo,
+    holes: Holes,
     left: u64,
+    last: Last,
+}
+
+/// What the server replies after a body.
+enum Last {
+    File,
+    Part,
+}
+
+fn info(head: &dwld::File) -> FileInfo {
+    let &dwld::File { size, version, sparse, mtime, mode, .. } = head;
+    FileInfo { size, version, sparse, mtime, mode }
+}
+
+fn whole(path: &RemotePath, call: Call, head: dwld::File) -> Result<Box<dyn Reader>, StorageError> {
+    let left = data_in(path, &head.holes, head.size)?;
+    let info = info(&head);
+    Ok(Box::new(RemoteReader { path: path.clone(), call, info, holes: head.holes, left, last: Last::File }))
+}
+
+/// Bytes of the body of something with these holes.
+fn data_in(path: &RemotePath, holes: &Holes, length: u64) -> Result<u64, StorageError> {
+    holes.data_in(length).ok_or_else(|| remote(path, CallError::Unexpected("a hole beyond the end")))
 }
 
 #[async_trait]
 impl Reader for RemoteReader {
     fn info(&self) -> FileInfo {
         self.info
+    }
+
+    fn holes(&self) -> &Holes {
+        &self.holes
     }
 
     async fn next_block(&mut self) -> Result<Option<Bytes>, StorageError> {
@@ -186,7 +309,10 @@ impl Reader for RemoteReader {
         while self.next_block().await?.is_some() {}
         let finish = async {
             let trailer: Trailer = self.call.recv.frame(tuning::STALL).await?;
-            let _: dwld::Sent = self.call.reply().await?;
+            match self.last {
+                Last::File => self.call.reply::<dwld::Sent>().await.map(drop)?,
+                Last::Part => self.call.reply::<read::Sent>().await.map(drop)?,
+            }
             Ok(trailer.digest)
         };
         finish.await.map_err(|error| remote(&self.path, error))
@@ -196,11 +322,95 @@ impl Reader for RemoteReader {
 struct RemoteUpload {
     path: RemotePath,
     call: Call,
-    size: u64,
+    /// The file's bytes; without it the body goes in chunks.
+    size: Option<u64>,
+    sent: u64,
 }
 
 #[async_trait]
 impl Upload for RemoteUpload {
+    async fn write(&mut self, block: Bytes) -> Result<(), StorageError> {
+        self.sent += block.len() as u64;
+        let sent = match self.size {
+            Some(_) => self.call.send.block(block).await,
+            None if block.is_empty() => Ok(()),
+            None => self.call.send.chunk(block).await,
+        };
+        match sent {
+            Ok(()) => Ok(()),
+            Err(error) => Err(remote(&self.path, self.call.why(error).await)),
+        }
+    }
+
+    async fn commit(mut self: Box<Self>, expected: Digest) -> Result<Digest, StorageError> {
+        let end = async {
+            if self.size.is_none() {
+                self.call.send.chunk(Bytes::new()).await?;
+            }
+            self.call.send.frame(&Trailer { digest: expected }).await
+        };
+        if let Err(error) = end.await {
+            return Err(remote(&self.path, self.call.why(error).await));
+        }
+        self.call.send.finish();
+        let committed: upld::Committed = self.call.reply().await.map_err(|error| remote(&self.path, error))?;
+        check_committed(&self.path, &committed, self.size.unwrap_or(self.sent), expected)
+    }
+}
+
+struct RemoteStaging {
+    remote: Remote,
+    path: RemotePath,
+    id: UploadId,
+    extents: Extents,
+    overwrite: bool,
+    held: Vec<HeldExtent>,
+}
+
+#[async_trait]
+impl Staging for RemoteStaging {
+    fn id(&self) -> UploadId {
+        self.id
+    }
+
+    fn extents(&self) -> Extents {
+        self.extents
+    }
+
+    fn overwrites(&self) -> bool {
+        self.overwrite
+    }
+
+    fn held(&self) -> Vec<HeldExtent> {
+        self.held.clone()
+    }
+
+    async fn write(&self, index: u32, holes: Holes) -> Result<Box<dyn Upload>, StorageError> {
+        let args = write::Args { path: self.remote.at(&self.path)?, upload: self.id, index, holes };
+        let call = self.remote.begin(write::VERB, &args).await.map_err(|error| remote(&self.path, error))?;
+        Ok(Box::new(RemoteExtent { path: self.path.clone(), call }))
+    }
+
+    async fn prove(&self, index: u32, digest: Digest) -> Result<bool, StorageError> {
+        let args = prove::Args { path: self.remote.at(&self.path)?, upload: self.id, index, digest };
+        Ok(self.remote.call::<_, prove::Proved>(&self.path, prove::VERB, &args).await?.same)
+    }
+
+    async fn commit(&self, publish: Publish) -> Result<Digest, StorageError> {
+        let Publish { digest, mode, mtime } = publish;
+        let args = commit::Args { path: self.remote.at(&self.path)?, upload: self.id, digest, mode, mtime };
+        let committed: upld::Committed = self.remote.call(&self.path, commit::VERB, &args).await?;
+        check_committed(&self.path, &committed, self.extents.size(), digest)
+    }
+}
+
+struct RemoteExtent {
+    path: RemotePath,
+    call: Call,
+}
+
+#[async_trait]
+impl Upload for RemoteExtent {
     async fn write(&mut self, block: Bytes) -> Result<(), StorageError> {
         match self.call.send.block(block).await {
             Ok(()) => Ok(()),
@@ -213,17 +423,29 @@ impl Upload for RemoteUpload {
             return Err(remote(&self.path, self.call.why(error).await));
         }
         self.call.send.finish();
-        let committed: upld::Committed = self.call.reply().await.map_err(|error| remote(&self.path, error))?;
-        // The server's word is good for nothing unless it is about the same bytes.
-        let problem = if committed.length != self.size {
-            Problem::Length { announced: self.size, actual: committed.length }
-        } else if committed.digest != expected {
-            Problem::DigestMismatch { expected, actual: committed.digest }
-        } else {
-            return Ok(committed.digest);
-        };
-        Err(StorageError::new(&self.path, problem))
+        let written: write::Written = self.call.reply().await.map_err(|error| remote(&self.path, error))?;
+        match written.digest {
+            actual if actual == expected => Ok(actual),
+            actual => Err(StorageError::new(&self.path, Problem::DigestMismatch { expected, actual })),
+        }
     }
+}
+
+/// The server's word is good for nothing unless it is about the same bytes.
+fn check_committed(
+    path: &RemotePath,
+    committed: &upld::Committed,
+    announced: u64,
+    expected: Digest,
+) -> Result<Digest, StorageError> {
+    let problem = if committed.length != announced {
+        Problem::Length { announced, actual: committed.length }
+    } else if committed.digest != expected {
+        Problem::DigestMismatch { expected, actual: committed.digest }
+    } else {
+        return Ok(committed.digest);
+    };
+    Err(StorageError::new(path, problem))
 }
 
 fn remote(path: &RemotePath, error: CallError) -> StorageError {

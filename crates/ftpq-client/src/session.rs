@@ -223,7 +223,8 @@ impl CallError {
             CallError::Connect(error) => {
                 matches!(**error, ConnectError::NoAnswer | ConnectError::Failed(_) | ConnectError::Socket(_))
             }
-            CallError::Refused(failed) => failed.status == Status::Unavailable,
+            // A server that was restarted knows of no upload: it is begun again.
+            CallError::Refused(failed) => matches!(failed.status, Status::Unavailable | Status::NoUpload),
             _ => false,
         }
     }

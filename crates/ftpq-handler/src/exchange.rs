@@ -58,12 +58,20 @@ impl Exchange {
         Ok(digest)
     }
 
-    /// Sends `go`, where the client waits for it, and receives `size` bytes into `file`. Returns the
-    /// digest of what the client sent: committing `file` checks it against what arrived.
+    /// Sends a head after which no body follows.
+    pub async fn head<H: Serialize>(&mut self, head: &H) -> Result<(), Failure> {
+        self.in_phase(Phase::Open)?;
+        self.phase = Phase::Done;
+        Ok(self.send.frame(&Response::Head(value(head)?)).await?)
+    }
+
+    /// Sends `go`, where the client waits for it, and receives a body of `size` bytes, or of chunks
+    /// where nobody knows its size, into `file`. Returns the digest of what the client sent: committing
+    /// `file` checks it against what arrived.
     pub async fn receive_file<H: Serialize>(
         &mut self,
         go: Option<&H>,
-        size: u64,
+        size: Option<u64>,
         file: &mut dyn Upload,
     ) -> Result<Digest, Failure> {
         self.in_phase(Phase::Open)?;
@@ -72,9 +80,7 @@ impl Exchange {
             self.send.frame(&Response::Head(value(go)?)).await?;
         }
         let mut left = size;
-        while left > 0 {
-            let block = self.recv.block(left.min(BLOCK as u64) as usize).await?;
-            left -= block.len() as u64;
+        while let Some(block) = self.next_block(&mut left).await? {
             self.bytes += block.len() as u64;
             file.write(block).await?;
         }
@@ -103,6 +109,19 @@ impl Exchange {
         self.send.block(block).await?;
         self.bytes += len;
         Ok(())
+    }
+
+    /// The next bytes of a body of which so many are `left`.
+    async fn next_block(&mut self, left: &mut Option<u64>) -> Result<Option<Bytes>, Failure> {
+        match left {
+            None => Ok(self.recv.chunk().await?),
+            Some(0) => Ok(None),
+            Some(left) => {
+                let block = self.recv.block((*left).min(BLOCK as u64) as usize).await?;
+                *left -= block.len() as u64;
+                Ok(Some(block))
+            }
+        }
     }
 
     fn in_phase(&self, phase: Phase) -> Result<(), Failure> {

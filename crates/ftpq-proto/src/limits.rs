@@ -38,3 +38,26 @@ pub const TEXT_MAX: usize = 1024;
 /// Bytes of a body that a client may send without waiting for the server's go-ahead. At most this
 /// much is thrown away when the server refuses.
 pub const EAGER_BODY_MAX: u64 = 256 * 1024;
+
+/// Bytes of a file that travels as one body at the most; larger ones go by extents, so that a cut
+/// costs an extent and not the file.
+pub const WHOLE_MAX: u64 = 16 * 1024 * 1024;
+
+/// Bytes of the shortest extents: what a cut may cost, and enough to make flushing each to disk cheap.
+pub const EXTENT_MIN: u64 = 8 * 1024 * 1024;
+
+/// Bytes of the longest extents: with [`EXTENTS_MAX`] of them a file may have 16 TiB.
+pub const EXTENT_MAX: u64 = 1024 * 1024 * 1024;
+
+/// Extents of one file.
+pub const EXTENTS_MAX: u32 = 16 * 1024;
+
+/// Extents in one page of those that a server holds: they fit a frame.
+pub const HELD_PAGE_MAX: usize = 1024;
+
+/// Holes in one file or extent that are told; where there are more, the rest travels as zeros. They fit
+/// a frame.
+pub const HOLES_MAX: usize = 1024;
+
+/// Bytes of one chunk of a body of unknown length.
+pub const CHUNK_MAX: usize = 256 * 1024;

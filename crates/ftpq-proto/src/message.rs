@@ -10,8 +10,9 @@
 //!   FIN                              ──▶
 //! ```
 //!
-//! A body is raw bytes, exactly as many as its head (download) or request (upload) declared,
-//! then one [`Trailer`] frame. A refusal is a [`Reply`] without a head. Who fails while sending
+//! A body is raw bytes, exactly as many as its head (download) or request (upload) declared, holes
+//! left out; where the length is unknown it comes in chunks, each a `u32` big-endian length and as
+//! many bytes, up to one of length 0. Then one [`Trailer`] frame. A refusal is a [`Reply`] without a head. Who fails while sending
 //! resets the stream with the status as its code; who fails while receiving stops it and, being
 //! the server, says why in the reply. A stream that ends in any other way was cut.
 
@@ -68,6 +69,7 @@ pub struct Failed {
 /// The frame that closes a body, from whoever sent it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Trailer {
-    /// BLAKE3 of the body.
+    /// BLAKE3 of the file, its holes read as zeros; of an extent, its value in the file's tree
+    /// ([`crate::extent`]).
     pub digest: Digest,
 }

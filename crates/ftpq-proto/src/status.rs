@@ -87,6 +87,10 @@ statuses! {
     Changed = 306, "changed";
     /// A name that the file system cannot hold.
     NameRefused = 307, "name-refused";
+    /// Another run of the same user has taken over what was kept of this upload.
+    Superseded = 308, "superseded";
+    /// No such upload has been begun, or it has ended: begin it again.
+    NoUpload = 309, "no-upload";
 
     /// The digest of what arrived is not the digest of what was sent.
     DigestMismatch = 400, "digest-mismatch";

@@ -70,6 +70,12 @@ pub enum Problem {
     /// Not a path at all.
     #[error(transparent)]
     BadPath(#[from] PathError),
+    /// What was begun has ended, or was never begun.
+    #[error("this upload is not known any more: begin it again")]
+    NoUpload,
+    /// Somebody else with the same name and key goes on with what was kept.
+    #[error("another run has taken over this upload")]
+    Superseded,
     /// Moving a folder into itself, removing the root, and the like.
     #[error("{0}")]
     Refused(&'static str),
@@ -119,6 +125,8 @@ impl Problem {
             Problem::NotRegular => Status::NotRegular,
             Problem::NotEmpty => Status::NotEmpty,
             Problem::Changed => Status::Changed,
+            Problem::NoUpload => Status::NoUpload,
+            Problem::Superseded => Status::Superseded,
             Problem::NameTooLong | Problem::Reserved => Status::NameRefused,
             Problem::BadPath(_) | Problem::Refused(_) => Status::BadPath,
             Problem::DigestMismatch { .. } => Status::DigestMismatch,

@@ -8,23 +8,32 @@
 //! # Promises of every storage
 //! - No path and no link leads out of it. Only regular files are read or written.
 //! - A file appears under its name whole, verified and durable, or not at all. What is being
-//!   written is visible to nobody, and dropping it removes it.
+//!   written is visible to nobody.
+//! - What is kept of a large file is kept by extents that are durable, and is trusted only after its
+//!   digest was proved.
 //! - A file that changes while it is read is an error, never a mix of two versions.
 
 mod error;
+mod hash;
 mod local;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 pub use bytes::Bytes;
 pub use error::{Problem, StorageError};
-use ftpq_proto::{Digest, Entry, RemotePath, Timestamp};
+pub use ftpq_proto::commands::begin::HeldExtent;
+use ftpq_proto::{Digest, Entry, Extents, Holes, RemotePath, Timestamp, UploadId, Version};
+pub use hash::join;
 pub use local::LocalFs;
 
 /// Bytes of file that are read, hashed, sent and written at a time. Large enough for one system
 /// call and one digest update to cost little per byte, small enough to stay in a core's cache.
 pub const BLOCK: usize = 256 * 1024;
+
+/// What is kept of a file that was not finished is kept for so long: a weekend, and some days to
+/// notice.
+pub const KEPT_FOR: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// A tree of files and folders.
 #[async_trait]
@@ -35,11 +44,41 @@ pub trait Storage: Send + Sync + 'static {
     /// The entries of the folder `path`, unsorted.
     async fn list(&self, path: &RemotePath) -> Result<Box<dyn Listing>, StorageError>;
 
-    /// Opens the regular file `path`.
+    /// Opens the regular file `path`: all its bytes in one go.
     async fn open(&self, path: &RemotePath) -> Result<Box<dyn Reader>, StorageError>;
 
-    /// Begins a file that will stand at `path`.
+    /// The same for a file of at most `up_to` bytes, its holes left out. A larger one is only described.
+    async fn open_up_to(&self, path: &RemotePath, up_to: u64) -> Result<Opened, StorageError>;
+
+    /// Opens the extent `index` of a file that was described before: [`Problem::Changed`] if it is not the same
+    /// any more. Holes are left out, and the digest is that of the extent.
+    async fn open_extent(&self, file: &Pinned, index: u32) -> Result<Box<dyn Reader>, StorageError>;
+
+    /// The digest of the extent `index`, without its bytes.
+    async fn extent_digest(&self, file: &Pinned, index: u32) -> Result<Digest, StorageError> {
+        let mut reader = self.open_extent(file, index).await?;
+        while reader.next_block().await?.is_some() {}
+        reader.finish().await
+    }
+
+    /// Begins a file that will stand at `path`, written in one go.
     async fn create(&self, path: &RemotePath, file: NewFile) -> Result<Box<dyn Upload>, StorageError>;
+
+    /// Begins a file that will stand at `path`, written by extents, or goes on with what is kept of it.
+    /// `None` if it is there already, as [`LargeFile::same`] says.
+    async fn begin(&self, path: &RemotePath, file: LargeFile) -> Result<Option<Arc<dyn Staging>>, StorageError>;
+
+    /// What `begin` returned to `owner` as `upload`, for those who can only be told its name.
+    /// [`Problem::NoUpload`] once it has ended.
+    async fn staging(
+        &self,
+        path: &RemotePath,
+        owner: Digest,
+        upload: UploadId,
+    ) -> Result<Arc<dyn Staging>, StorageError>;
+
+    /// Removes what is kept of files that nobody has gone on with for `age`. Returns how many.
+    async fn sweep(&self, age: Duration) -> Result<u64, StorageError>;
 
     /// Makes a folder; with `parents`, also those above it, and an existing one is fine.
     async fn make_folder(&self, path: &RemotePath, parents: bool) -> Result<(), StorageError>;
@@ -65,26 +104,76 @@ pub trait Listing: Send {
 /// A file being read at one version.
 #[async_trait]
 pub trait Reader: Send {
-    /// The version that is read.
+    /// The version that is read, of the whole file.
     fn info(&self) -> FileInfo;
 
-    /// The next bytes, at most [`BLOCK`]; `None` after the last of [`FileInfo::size`].
+    /// The parts that are left out: zeros that take no room.
+    fn holes(&self) -> &Holes;
+
+    /// The next bytes that are in no hole, at most [`BLOCK`]; `None` after the last.
     async fn next_block(&mut self) -> Result<Option<Bytes>, StorageError>;
 
-    /// After the last block: the digest of all of them, once it is sure that the file did not
-    /// change meanwhile.
+    /// After the last block: the digest of all of them and the holes between, once it is sure that the
+    /// file did not change meanwhile.
     async fn finish(self: Box<Self>) -> Result<Digest, StorageError>;
 }
 
-/// A file being written. Dropped before [`commit`](Self::commit) returned, it leaves nothing.
+/// A file or extent being written. Dropped before [`commit`](Self::commit) returned, it counts for nothing.
 #[async_trait]
 pub trait Upload: Send {
-    /// Appends `block`. May return before it is written; an error then comes with a later call.
+    /// Appends `block`, behind the holes that come next. May return before it is written; an error then
+    /// comes with a later call.
     async fn write(&mut self, block: Bytes) -> Result<(), StorageError>;
 
-    /// Makes the file durable and visible in one step, if its length is the announced one and its
-    /// digest is `expected`. Returns the digest of what was written.
+    /// If the length is the announced one and the digest is `expected`: makes a file durable and visible in
+    /// one step, an extent durable. Returns the digest of what was written.
     async fn commit(self: Box<Self>, expected: Digest) -> Result<Digest, StorageError>;
+}
+
+/// A file being written by extents. Dropped, what is durable of it stays, for the next
+/// [`begin`](Storage::begin) of the same owner.
+#[async_trait]
+pub trait Staging: Send + Sync {
+    /// Its name for [`Storage::staging`].
+    fn id(&self) -> UploadId;
+
+    /// How it is cut.
+    fn extents(&self) -> Extents;
+
+    /// Whether it will replace what stands at its path.
+    fn overwrites(&self) -> bool;
+
+    /// What was there when it was begun.
+    fn held(&self) -> Vec<HeldExtent>;
+
+    /// Begins the extent `index`, whether or not it is there.
+    async fn write(&self, index: u32, holes: Holes) -> Result<Box<dyn Upload>, StorageError>;
+
+    /// Whether the extent `index` is there and its digest is this: all of it is read to tell.
+    async fn prove(&self, index: u32, digest: Digest) -> Result<bool, StorageError>;
+
+    /// Makes the file visible in one step, if all extents are there and their joined digest is the
+    /// expected one, which is returned.
+    async fn commit(&self, publish: Publish) -> Result<Digest, StorageError>;
+}
+
+/// A file that was opened for copying.
+pub enum Opened {
+    /// All of it.
+    Whole(Box<dyn Reader>),
+    /// It is larger than was asked for: to be read by extents.
+    Large(FileInfo),
+}
+
+/// One version of a large file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pinned {
+    /// Where it is.
+    pub path: RemotePath,
+    /// Which version.
+    pub version: Version,
+    /// How it is cut.
+    pub extents: Extents,
 }
 
 /// A version of a file.
@@ -92,17 +181,23 @@ pub trait Upload: Send {
 pub struct FileInfo {
     /// Bytes.
     pub size: u64,
+    /// Differs whenever the contents may differ.
+    pub version: Version,
+    /// It has holes.
+    pub sparse: bool,
     /// When the contents last changed.
     pub mtime: Timestamp,
     /// Permission bits, `0o000` to `0o7777`.
     pub mode: u32,
 }
 
-/// A file to be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// A file to be, written in one go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NewFile {
-    /// Bytes that will be written.
-    pub size: u64,
+    /// Its bytes, if anybody knows.
+    pub size: Option<u64>,
+    /// The parts that will not be written.
+    pub holes: Holes,
     /// Replace a file that stands there.
     pub overwrite: bool,
     /// A file that stands there with the same contents counts as this one, committed.
@@ -112,5 +207,37 @@ pub struct NewFile {
     /// Permission bits, of which `0o777` count; the process's own default where absent.
     pub mode: Option<u32>,
     /// Modification time; the time of writing where absent.
+    pub mtime: Option<Timestamp>,
+}
+
+/// A file to be, written by extents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LargeFile {
+    /// How it is cut.
+    pub extents: Extents,
+    /// Whose it is: what is kept is found again by nobody else.
+    pub owner: Digest,
+    /// Keep nothing of an earlier attempt.
+    pub fresh: bool,
+    /// Stay apart from other attempts of the same owner, under this word.
+    pub apart: Option<Digest>,
+    /// It has holes: take no room for it in advance.
+    pub sparse: bool,
+    /// Replace a file that stands there.
+    pub overwrite: bool,
+    /// A file that stands there with this digest counts as this one, committed.
+    pub same: Option<Digest>,
+    /// Make the folders that are missing above it.
+    pub parents: bool,
+}
+
+/// How a file that was written by extents is to appear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Publish {
+    /// Of the whole file.
+    pub digest: Digest,
+    /// As in [`NewFile`].
+    pub mode: Option<u32>,
+    /// As in [`NewFile`].
     pub mtime: Option<Timestamp>,
 }

@@ -20,6 +20,11 @@ impl Fingerprint {
             .map_err(|_| rustls::Error::InvalidCertificate(rustls::CertificateError::BadEncoding))?;
         Ok(Self(Sha256::digest(certificate.subject_public_key_info()).into()))
     }
+
+    /// The hash itself.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
 }
 
 impl fmt::Display for Fingerprint {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use ftpq_proto::{
     Status,
     codec::{self, DecodeError, EncodeError, PREFIX_LEN},
+    limits::CHUNK_MAX,
 };
 use quinn::{ConnectionError, ReadError, VarInt, WriteError};
 use serde::{Serialize, de::DeserializeOwned};
@@ -51,6 +52,13 @@ impl SendHalf {
             Ok(written) => Ok(written?),
             Err(_) => Err(SendError::Stalled),
         }
+    }
+
+    /// Sends a chunk of a body of unknown length: its length, then `bytes`, at most
+    /// [`CHUNK_MAX`]. An empty one ends the body.
+    pub async fn chunk(&mut self, bytes: Bytes) -> Result<(), SendError> {
+        self.block(Bytes::copy_from_slice(&(bytes.len() as u32).to_be_bytes())).await?;
+        if bytes.is_empty() { Ok(()) } else { self.block(bytes).await }
     }
 
     /// Marks the end. All that was sent still goes out.
@@ -110,6 +118,17 @@ impl RecvHalf {
         let mut block = vec![0; len];
         timeout(STALL, self.fill(&mut block)).await.unwrap_or(Err(RecvError::Stalled))?;
         Ok(block.into())
+    }
+
+    /// Receives the next chunk of a body of unknown length; `None` at its end.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, RecvError> {
+        let mut prefix = [0; PREFIX_LEN];
+        timeout(STALL, self.fill(&mut prefix)).await.unwrap_or(Err(RecvError::Stalled))?;
+        match u32::from_be_bytes(prefix) as usize {
+            0 => Ok(None),
+            len if len > CHUNK_MAX => Err(RecvError::Malformed(DecodeError::TooLarge { len })),
+            len => Ok(Some(self.block(len).await?)),
+        }
     }
 
     /// After the last frame: takes note of the end, so that the peer need not be told to stop.

@@ -28,7 +28,7 @@ pub(crate) struct Client {
     pub(crate) home: Home,
     pub(crate) state: State,
     connector: Option<Connector>,
-    links: HashMap<ServerName, Arc<Link>>,
+    links: HashMap<ServerName, Vec<Arc<Link>>>,
 }
 
 impl Client {
@@ -62,7 +62,23 @@ impl Client {
 
     /// The files of `server`.
     pub(crate) async fn storage(&mut self, server: &ServerName) -> anyhow::Result<Arc<dyn Storage>> {
-        Ok(Arc::new(Remote::new(self.link(server).await?)))
+        self.storage_over(server, 1).await
+    }
+
+    /// The same, over so many connections.
+    pub(crate) async fn storage_over(
+        &mut self,
+        server: &ServerName,
+        connections: u32,
+    ) -> anyhow::Result<Arc<dyn Storage>> {
+        let first = self.link(server).await?;
+        let count = connections as usize;
+        while self.links.get(server).map_or(count, Vec::len) < count {
+            let link = self.connect(server).await?;
+            self.links.entry(server.clone()).or_default().push(link);
+        }
+        let links = self.links.get(server).map(Vec::as_slice).unwrap_or_default();
+        Ok(Arc::new(Remote::spread(first, links.iter().take(count).skip(1).cloned())))
     }
 
     /// A session on `server`: the one that is open, or a new one.
@@ -72,17 +88,17 @@ impl Client {
 
     /// Says goodbye to every server.
     pub(crate) async fn close(&mut self) {
-        for (_, link) in self.links.drain() {
+        for link in self.links.drain().flat_map(|(_, links)| links) {
             link.close().await;
         }
     }
 
     async fn link(&mut self, server: &ServerName) -> anyhow::Result<Arc<Link>> {
-        if let Some(link) = self.links.get(server) {
+        if let Some(link) = self.links.get(server).and_then(|links| links.first()) {
             return Ok(link.clone());
         }
         let link = self.connect(server).await?;
-        self.links.insert(server.clone(), link.clone());
+        self.links.insert(server.clone(), vec![link.clone()]);
         Ok(link)
     }
 

@@ -62,13 +62,16 @@ impl Bars {
             return;
         }
         let elapsed = self.began.elapsed();
-        let speed = HumanBytes((summary.bytes as f64 / elapsed.as_secs_f64().max(1e-6)) as u64);
+        let speed = HumanBytes(((summary.bytes - summary.resumed) as f64 / elapsed.as_secs_f64().max(1e-6)) as u64);
         let mut line = format!(
             "{done} {}, {} in {} ({speed}/s), verified",
             counted(summary.files, "file"),
             HumanBytes(summary.bytes),
             seconds(elapsed),
         );
+        if summary.resumed > 0 {
+            line += &format!(", {} of it kept from before", HumanBytes(summary.resumed));
+        }
         for (count, what) in [(summary.kept, "left alone"), (summary.skipped, "skipped"), (summary.failed, "failed")] {
             if count > 0 {
                 line += &format!(", {count} {what}");
@@ -140,12 +143,19 @@ impl Progress for Bars {
         }
     }
 
-    fn interrupted(&self, file: FileId, bytes: u64, error: &CopyError) {
+    fn resumed(&self, file: FileId, bytes: u64) {
+        self.advanced(file, bytes);
+    }
+
+    fn lost(&self, file: FileId, bytes: u64) {
         self.total.dec(bytes);
-        let mut state = self.lock();
-        if let Some(bar) = state.files.get(&file) {
-            bar.reset();
+        if let Some(bar) = self.lock().files.get(&file) {
+            bar.dec(bytes);
         }
+    }
+
+    fn interrupted(&self, _: FileId, error: &CopyError) {
+        let mut state = self.lock();
         // All files of a connection are interrupted at once: that is one line.
         let now = Instant::now();
         let said = state.interrupted.replace(now).is_some_and(|before| now - before < Duration::from_secs(5));

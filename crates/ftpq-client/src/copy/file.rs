@@ -1,25 +1,34 @@
 //! One file, over as many attempts as it takes.
 
-use ftpq_proto::RemotePath;
-use ftpq_storage::NewFile;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Copy, CopyError, Pause, Side};
+use ftpq_proto::{RemotePath, limits::WHOLE_MAX};
+use ftpq_storage::{NewFile, Opened, Reader};
+
+use super::{Copy, CopyError, Pause, Side, large::Large};
 use crate::progress::FileId;
 
+/// A file that is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Copied {
+    pub(super) bytes: u64,
+    /// Those that an earlier run has sent.
+    pub(super) resumed: u64,
+}
+
 pub(super) struct FileCopy<'a> {
-    copy: &'a Copy,
-    id: FileId,
-    source: &'a RemotePath,
-    target: &'a RemotePath,
+    pub(super) copy: &'a Copy,
+    pub(super) source: &'a RemotePath,
+    pub(super) target: &'a RemotePath,
     /// Its folder may not be made yet, and it was planned with its folder.
     in_tree: bool,
     /// Whether the first attempt came as far as to know the size.
     started: bool,
-    /// Bytes that this attempt has moved, and the most that any has.
-    moved: u64,
-    furthest: u64,
     /// An attempt was cut while it was being committed: it may be there already.
     may_be_there: bool,
+    /// What outlives the attempts of a large file.
+    large: Option<Large>,
+    pub(super) moved: Moved<'a>,
 }
 
 impl<'a> FileCopy<'a> {
@@ -30,65 +39,136 @@ impl<'a> FileCopy<'a> {
         target: &'a RemotePath,
         in_tree: bool,
     ) -> Self {
-        Self { copy, id, source, target, in_tree, started: false, moved: 0, furthest: 0, may_be_there: false }
+        let moved = Moved { copy, id, bytes: Mutex::default() };
+        Self { copy, source, target, in_tree, started: false, may_be_there: false, large: None, moved }
     }
 
-    /// Copies the file, again where it is interrupted. Returns its bytes.
-    pub(super) async fn run(mut self) -> Result<u64, CopyError> {
+    /// Copies the file, again where it is interrupted.
+    pub(super) async fn run(mut self) -> Result<Copied, CopyError> {
         let mut pause = Pause::new();
         loop {
             match self.attempt().await {
-                Ok(size) => {
+                Ok(copied) => {
                     self.copy.note_progress();
-                    return Ok(size);
+                    return Ok(copied);
                 }
                 Err(error) if self.copy.tries_again(&error) => {
-                    self.copy.progress.interrupted(self.id, std::mem::take(&mut self.moved), &error);
+                    self.copy.progress.interrupted(self.moved.id, &error);
                     pause.wait().await;
                 }
+                Err(error) if self.large.as_mut().is_some_and(|large| large.stand_apart(&error)) => {}
                 Err(error) => return Err(error),
             }
         }
     }
 
-    async fn attempt(&mut self) -> Result<u64, CopyError> {
-        let Copy { from, to, options, progress, .. } = self.copy;
-        let mut reader = from.open(self.source).await.map_err(|error| Side::Source.of(error))?;
-        let info = reader.info();
+    async fn attempt(&mut self) -> Result<Copied, CopyError> {
+        match self.copy.from.open_up_to(self.source, WHOLE_MAX).await.map_err(|error| Side::Source.of(error))? {
+            Opened::Whole(reader) => {
+                self.start(reader.info().size);
+                let copied = self.whole(reader).await;
+                if copied.is_err() {
+                    self.moved.lose_all();
+                }
+                copied
+            }
+            Opened::Large(info) => {
+                self.start(info.size);
+                let mut large = self.large.take().unwrap_or_default();
+                let copied = large.attempt(self, info).await;
+                self.large = Some(large);
+                copied
+            }
+        }
+    }
+
+    fn start(&mut self, size: u64) {
         if !std::mem::replace(&mut self.started, true) {
             if !self.in_tree {
-                progress.planned(1, info.size);
+                self.copy.progress.planned(1, size);
             }
-            progress.started(self.id, self.source, info.size);
+            self.copy.progress.started(self.moved.id, self.source, size);
         }
+    }
+
+    async fn whole(&mut self, mut reader: Box<dyn Reader>) -> Result<Copied, CopyError> {
+        let (info, options) = (reader.info(), self.copy.options);
         let file = NewFile {
-            size: info.size,
+            size: Some(info.size),
+            holes: reader.holes().clone(),
             overwrite: options.overwrite,
             accept_same: self.may_be_there,
-            // Within a tree, a file may overtake the making of its folder.
-            parents: options.parents || self.in_tree,
+            parents: self.parents(),
             mode: options.preserve.then_some(info.mode),
             mtime: options.preserve.then_some(info.mtime),
         };
-        let mut upload = to.create(self.target, file).await.map_err(|error| Side::Target.of(error))?;
+        let mut upload = self.copy.to.create(self.target, file).await.map_err(|error| Side::Target.of(error))?;
         while let Some(block) = reader.next_block().await.map_err(|error| Side::Source.of(error))? {
             let len = block.len() as u64;
             upload.write(block).await.map_err(|error| Side::Target.of(error))?;
-            self.advance(len);
+            self.moved.advance(len);
         }
         let digest = reader.finish().await.map_err(|error| Side::Source.of(error))?;
         let committed = upload.commit(digest).await.map_err(|error| Side::Target.of(error));
         self.may_be_there |= committed.as_ref().is_err_and(CopyError::is_interruption);
-        committed.map(|_| info.size)
+        committed.map(|_| Copied { bytes: info.size, resumed: 0 })
     }
 
-    fn advance(&mut self, len: u64) {
+    /// Within a tree, a file may overtake the making of its folder.
+    pub(super) fn parents(&self) -> bool {
+        self.copy.options.parents || self.in_tree
+    }
+}
+
+/// How far a file has come.
+pub(super) struct Moved<'a> {
+    copy: &'a Copy,
+    id: FileId,
+    bytes: Mutex<Bytes>,
+}
+
+#[derive(Default)]
+struct Bytes {
+    now: u64,
+    /// The most that there ever were.
+    furthest: u64,
+}
+
+impl Moved<'_> {
+    pub(super) fn advance(&self, len: u64) {
         self.copy.progress.advanced(self.id, len);
-        self.moved += len;
-        // What is sent a second time is no progress: a file that is always cut must be given up.
-        if self.moved > self.furthest {
-            self.furthest = self.moved;
+        self.reach(len);
+    }
+
+    /// Bytes that were there already.
+    pub(super) fn resume(&self, len: u64) {
+        self.copy.progress.resumed(self.id, len);
+        self.reach(len);
+    }
+
+    /// Bytes that will be sent again.
+    pub(super) fn lose(&self, len: u64) {
+        self.copy.progress.lost(self.id, len);
+        let mut bytes = self.lock();
+        bytes.now = bytes.now.saturating_sub(len);
+    }
+
+    fn lose_all(&self) {
+        let now = self.lock().now;
+        self.lose(now);
+    }
+
+    /// What is sent a second time is no progress: a file that is always cut must be given up.
+    fn reach(&self, len: u64) {
+        let mut bytes = self.lock();
+        bytes.now += len;
+        if bytes.now > bytes.furthest {
+            bytes.furthest = bytes.now;
             self.copy.note_progress();
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Bytes> {
+        self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,6 +1,7 @@
 //! Copying files and trees from one storage to another: the one way, in every direction.
 //!
-//! A tree is walked while it is copied (`tree.rs`). Files are copied side by side (`file.rs`),
+//! A tree is walked while it is copied (`tree.rs`). Files are copied side by side (`file.rs`), large ones
+//! by extents that are kept when everything else is lost (`large.rs`),
 //! limited by their number and by the bytes they may hold in buffers; folders are made before what
 //! is in them is needed, by the receiver. One file that fails does not stop the others.
 //!
@@ -9,6 +10,7 @@
 //! [`Remote`](crate::Remote) makes one attempt to connect for each time it is asked for something.
 
 mod file;
+mod large;
 mod tree;
 
 use std::{
@@ -26,7 +28,10 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use self::{file::FileCopy, tree::Walk};
+use self::{
+    file::{Copied, FileCopy},
+    tree::Walk,
+};
 use crate::{
     progress::{FileId, Progress},
     session::CallError,
@@ -43,8 +48,12 @@ pub struct Options {
     pub keep_existing: bool,
     /// Make missing folders above the target.
     pub parents: bool,
-    /// Files in flight at the most.
+    /// Files and extents in flight at the most.
     pub parallel: u32,
+    /// Extents of one file in flight at the most: [`EXTENTS_PER_CONNECTION`] for each connection.
+    pub extents: u32,
+    /// Go on with what earlier runs have left of a large file.
+    pub resume: bool,
     /// How long to try again what is interrupted while nothing new moves. Zero: an interruption is
     /// an error.
     pub retry_for: Duration,
@@ -57,6 +66,8 @@ pub struct Summary {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Those of them that were kept from an earlier run, and were not sent by this one.
+    pub resumed: u64,
     /// Folders that were made or were there.
     pub folders: u64,
     /// Links and special files, which are left out.
@@ -159,9 +170,9 @@ impl Copy {
         let id = self.next_id();
         let copied = FileCopy::new(self, id, source, target, false).run().await;
         match copied {
-            Ok(bytes) => {
+            Ok(Copied { bytes, resumed }) => {
                 self.progress.finished(id);
-                Ok(Summary { files: 1, bytes, ..Summary::default() })
+                Ok(Summary { files: 1, bytes, resumed, ..Summary::default() })
             }
             Err(error) if self.may_stay(&error) => {
                 self.progress.finished(id);
@@ -175,6 +186,11 @@ impl Copy {
     /// if it is there. `Err` only where nothing can go on; single failures are counted.
     pub async fn tree(self: &Arc<Self>, source: &RemotePath, target: &RemotePath) -> Result<Summary, CopyError> {
         Walk::new(self.clone()).run(source.clone(), target.clone()).await
+    }
+
+    /// How many extents of one file may be on their way.
+    fn extents_in_flight(&self) -> usize {
+        self.options.parallel.min(self.options.extents).max(1) as usize
     }
 
     fn next_id(&self) -> FileId {
@@ -212,6 +228,9 @@ impl Pause {
         self.0 = (self.0 * 2).min(Duration::from_secs(2));
     }
 }
+
+/// Extents in flight that fill a connection's windows: more would only be sent again after a cut.
+pub const EXTENTS_PER_CONNECTION: u32 = 4;
 
 /// What all files in flight may hold in buffers.
 const MEMORY_KIB: u32 = 16 * 1024;

@@ -3,8 +3,8 @@
 use std::{collections::HashMap, fs, path::Path};
 
 use async_trait::async_trait;
-use ftpq_proto::{Digest, Entry};
-use ftpq_storage::{Bytes, Listing, LocalFs, NewFile, Reader, Upload};
+use ftpq_proto::{Digest, Entry, UploadId};
+use ftpq_storage::{Bytes, LargeFile, Listing, LocalFs, NewFile, Opened, Pinned, Reader, Staging, Upload};
 use ftpq_transport::{Closed, ConnectError};
 
 use super::*;
@@ -82,6 +82,26 @@ impl Storage for Cutting {
         self.files.open(path).await
     }
 
+    async fn open_up_to(&self, path: &RemotePath, up_to: u64) -> Result<Opened, StorageError> {
+        self.files.open_up_to(path, up_to).await
+    }
+
+    async fn open_extent(&self, file: &Pinned, index: u32) -> Result<Box<dyn Reader>, StorageError> {
+        self.files.open_extent(file, index).await
+    }
+
+    async fn begin(&self, path: &RemotePath, file: LargeFile) -> Result<Option<Arc<dyn Staging>>, StorageError> {
+        self.files.begin(path, file).await
+    }
+
+    async fn staging(&self, path: &RemotePath, owner: Digest, id: UploadId) -> Result<Arc<dyn Staging>, StorageError> {
+        self.files.staging(path, owner, id).await
+    }
+
+    async fn sweep(&self, age: Duration) -> Result<u64, StorageError> {
+        self.files.sweep(age).await
+    }
+
     async fn create(&self, path: &RemotePath, file: NewFile) -> Result<Box<dyn Upload>, StorageError> {
         self.check(path, Cut::Create)?;
         let upload = self.files.create(path, file).await?;
@@ -155,6 +175,8 @@ impl Upload for CuttingUpload {
 }
 
 const OPTIONS: Options = Options {
+    extents: EXTENTS_PER_CONNECTION,
+    resume: true,
     overwrite: false,
     preserve: false,
     keep_existing: false,

@@ -9,7 +9,7 @@ use tokio::{
     task::{JoinError, JoinSet},
 };
 
-use super::{Copy, CopyError, FileCopy, Pause, Side, Summary};
+use super::{Copied, Copy, CopyError, FileCopy, Pause, Side, Summary};
 use crate::progress::FileId;
 
 pub(super) struct Walk {
@@ -23,11 +23,11 @@ pub(super) struct Walk {
 /// How one task of a walk ended.
 struct Done {
     id: Option<FileId>,
-    result: Result<Copied, CopyError>,
+    result: Result<What, CopyError>,
 }
 
-enum Copied {
-    File(u64),
+enum What {
+    File(Copied),
     Folder,
 }
 
@@ -142,7 +142,7 @@ impl Walk {
         let memory = self.room(copy.memory.clone(), weight).await?;
         let id = copy.next_id();
         self.tasks.spawn(async move {
-            let result = FileCopy::new(&copy, id, &source, &target, true).run().await.map(Copied::File);
+            let result = FileCopy::new(&copy, id, &source, &target, true).run().await.map(What::File);
             drop((files, memory));
             Done { id: Some(id), result }
         });
@@ -157,7 +157,7 @@ impl Walk {
             let result = loop {
                 match copy.to.make_folder(&target, true).await.map_err(|error| Side::Target.of(error)) {
                     Err(error) if copy.tries_again(&error) => pause.wait().await,
-                    made => break made.map(|()| Copied::Folder),
+                    made => break made.map(|()| What::Folder),
                 }
             };
             drop(files);
@@ -184,11 +184,12 @@ impl Walk {
         // A task of ours is never cancelled while its walk goes on: it panicked.
         let Done { id, result } = done.unwrap_or_else(|error| resume_unwind(error.into_panic()));
         match result {
-            Ok(Copied::Folder) => self.summary.folders += 1,
-            Ok(Copied::File(bytes)) => {
+            Ok(What::Folder) => self.summary.folders += 1,
+            Ok(What::File(Copied { bytes, resumed })) => {
                 id.into_iter().for_each(|id| self.copy.progress.finished(id));
                 self.summary.files += 1;
                 self.summary.bytes += bytes;
+                self.summary.resumed += resumed;
             }
             Err(error) if self.copy.may_stay(&error) => {
                 id.into_iter().for_each(|id| self.copy.progress.finished(id));
@@ -241,5 +242,6 @@ const SEEN_MAX: usize = 16 * 1024 * 1024;
 /// What a small file holds, whatever its size: its task, its stream, its messages.
 const SMALLEST_KIB: u32 = 16;
 
-/// What a large file holds, whatever its size: two blocks here, a window's worth in the connection.
-const LARGEST_KIB: u32 = 2 * 1024;
+/// What a large file holds, whatever its size: some extents, each two blocks here and a window's worth in
+/// the connection.
+const LARGEST_KIB: u32 = 4 * 1024;

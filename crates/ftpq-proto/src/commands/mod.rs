@@ -3,12 +3,17 @@
 //!
 //! Arguments refuse unknown fields; replies allow them, so that a newer server can say more.
 
+pub mod begin;
 pub mod cd;
+pub mod commit;
 pub mod con;
 pub mod dwld;
 pub mod list;
 pub mod mkdir;
 pub mod mv;
+pub mod prove;
+pub mod read;
 pub mod rm;
 pub mod stat;
 pub mod upld;
+pub mod write;

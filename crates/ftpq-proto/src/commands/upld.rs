@@ -6,11 +6,12 @@
 //! body (args.size bytes), Trailer    ──▶
 //!                                    ◀──  Reply{ok: Committed}
 //! ```
+//! Files of more than [`crate::limits::WHOLE_MAX`] bytes should go by extents ([`super::begin`]).
 //! `Committed` is the only word for success: it is sent when the file is durable under its name.
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, RemotePath, Timestamp, UserPath};
+use crate::{Digest, Holes, RemotePath, Timestamp, UserPath};
 
 /// The verb's name.
 pub const VERB: &str = "UPLD";
@@ -21,8 +22,12 @@ pub const VERB: &str = "UPLD";
 pub struct Args {
     /// The file's path.
     pub path: UserPath,
-    /// Bytes of the body.
-    pub size: u64,
+    /// Bytes of the file; absent where nobody knows, and the body comes in chunks.
+    #[serde(default)]
+    pub size: Option<u64>,
+    /// The parts of the file that are not in the body; only up to [`crate::limits::WHOLE_MAX`] bytes.
+    #[serde(default, skip_serializing_if = "Holes::is_empty")]
+    pub holes: Holes,
     /// Replace a file of that name. Needs the right to delete.
     #[serde(default)]
     pub overwrite: bool,

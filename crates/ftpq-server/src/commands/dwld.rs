@@ -1,25 +1,45 @@
 //! DWLD: one file to the client. See `ftpq_proto::commands::dwld`.
 
 use ftpq_handler::{Context, Exchange, Failure, Handler, Right, Spec};
-use ftpq_proto::commands::dwld::{Args, File, Sent, VERB};
+use ftpq_proto::{
+    Holes, RemotePath,
+    commands::dwld::{Args, Ended, File, Large, Sent, VERB},
+};
+use ftpq_storage::{FileInfo, Opened};
 
 /// The handler of DWLD.
 pub(crate) struct Dwld;
 
 impl Handler for Dwld {
     type Args = Args;
-    type Reply = Sent;
+    type Reply = Ended;
 
     fn spec(&self) -> Spec {
         Spec::new(VERB, "download a file").needs(Right::Read).repeatable()
     }
 
-    async fn handle(&self, cx: &Context, args: Args, exchange: &mut Exchange) -> Result<Sent, Failure> {
+    async fn handle(&self, cx: &Context, args: Args, exchange: &mut Exchange) -> Result<Ended, Failure> {
         let path = cx.resolve(&args.path)?;
-        let reader = cx.storage().open(&path).await?;
-        let info = reader.info();
-        let head = File { path, size: info.size, mtime: info.mtime, mode: info.mode };
-        let digest = exchange.send_file(&head, reader).await?;
-        Ok(Sent { length: info.size, digest })
+        let opened = match (args.sparse, args.up_to) {
+            (false, None) => Opened::Whole(cx.storage().open(&path).await?),
+            (_, up_to) => cx.storage().open_up_to(&path, up_to.unwrap_or(u64::MAX)).await?,
+        };
+        match opened {
+            Opened::Whole(reader) => {
+                let info = reader.info();
+                let head = head(path, info, reader.holes().clone());
+                let digest = exchange.send_file(&head, reader).await?;
+                Ok(Ended::Sent(Sent { length: info.size, digest }))
+            }
+            Opened::Large(info) => {
+                exchange.head(&head(path, info, Holes::NONE)).await?;
+                Ok(Ended::Large(Large {}))
+            }
+        }
     }
+}
+
+fn head(path: RemotePath, info: FileInfo, holes: Holes) -> File {
+    let FileInfo { size, version, sparse, mtime, mode } = info;
+    File { path, size, version, sparse, holes, mtime, mode }
 }

@@ -3,7 +3,7 @@
 use ftpq_handler::{Context, Exchange, Failure, Handler, Right, Spec, Status};
 use ftpq_proto::{
     commands::upld::{Args, Committed, Go, VERB},
-    limits::EAGER_BODY_MAX,
+    limits::{EAGER_BODY_MAX, WHOLE_MAX},
 };
 use ftpq_storage::NewFile;
 
@@ -23,16 +23,27 @@ impl Handler for Upld {
         if args.overwrite {
             cx.require(Right::Delete)?;
         }
-        if args.eager && args.size > EAGER_BODY_MAX {
-            let message = format!("only {EAGER_BODY_MAX} bytes may be sent unasked");
-            return Err(Failure::new(Status::TooLarge, message));
+        let data = match args.size {
+            Some(size) => Some(args.holes.data_in(size).ok_or_else(|| bad_size("holes beyond the end of the file"))?),
+            None => None,
+        };
+        if args.eager && data.is_none_or(|data| data > EAGER_BODY_MAX) {
+            return Err(bad_size("more than may be sent unasked"));
         }
-        let Args { size, overwrite, accept_same, parents, mode, mtime, .. } = args;
-        let mut upload =
-            cx.storage().create(&path, NewFile { size, overwrite, accept_same, parents, mode, mtime }).await?;
-        let go = (!args.eager).then_some(&Go {});
-        let expected = exchange.receive_file(go, size, &mut *upload).await?;
+        // Holes cost the client nothing and the server a digest.
+        if !args.holes.is_empty() && args.size.is_none_or(|size| size > WHOLE_MAX) {
+            return Err(bad_size("holes in a file that must go by extents"));
+        }
+        let Args { size, holes, overwrite, accept_same, parents, mode, mtime, eager, .. } = args;
+        let file = NewFile { size, holes, overwrite, accept_same, parents, mode, mtime };
+        let mut upload = cx.storage().create(&path, file).await?;
+        let expected = exchange.receive_file((!eager).then_some(&Go {}), data, &mut *upload).await?;
         let digest = upload.commit(expected).await?;
-        Ok(Committed { path, length: size, digest })
+        let length = size.unwrap_or_else(|| exchange.bytes());
+        Ok(Committed { path, length, digest })
     }
+}
+
+fn bad_size(what: &str) -> Failure {
+    Failure::new(Status::TooLarge, format!("the size makes no sense: {what}"))
 }

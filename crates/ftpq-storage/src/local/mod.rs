@@ -4,20 +4,30 @@
 //! anything that would lead out (`RESOLVE_BENEATH | NO_MAGICLINKS | NO_SYMLINKS`). There is no
 //! check of a name followed by another look at it, so there is nothing to race.
 
+mod extents;
+mod holes;
 mod list;
+mod publish;
 mod read;
 mod root;
+mod sink;
+mod stage;
+mod sweep;
+mod sys;
 mod write;
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use ftpq_proto::{Entry, RemotePath};
+use ftpq_proto::{Digest, Entry, RemotePath, UploadId};
 use rustix::fs::OFlags;
 
-use self::root::Root;
+use self::{
+    extents::{Handle, Stagings},
+    root::Root,
+};
 use crate::{
-    Listing, NewFile, Reader, Storage, Upload,
+    LargeFile, Listing, NewFile, Opened, Pinned, Reader, Staging, Storage, Upload,
     error::{Problem, StorageError},
 };
 
@@ -25,12 +35,13 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct LocalFs {
     root: Arc<Root>,
+    stagings: Arc<Stagings>,
 }
 
 impl LocalFs {
     /// The folder at `path`, which may be a link: whoever names it here is trusted.
     pub fn open(path: &Path) -> Result<Self, Problem> {
-        Ok(Self { root: Arc::new(Root::open(path)?) })
+        Ok(Self { root: Arc::new(Root::open(path)?), stagings: Arc::default() })
     }
 
     /// Runs `work`, which blocks, where blocking is allowed.
@@ -60,9 +71,40 @@ impl Storage for LocalFs {
         Ok(Box::new(reader))
     }
 
+    async fn open_up_to(&self, path: &RemotePath, up_to: u64) -> Result<Opened, StorageError> {
+        self.run(path, move |root, path| read::LocalReader::open_up_to(root, path, up_to)).await
+    }
+
+    async fn open_extent(&self, file: &Pinned, index: u32) -> Result<Box<dyn Reader>, StorageError> {
+        let pinned = file.clone();
+        let opened = self.run(&file.path, move |root, _| read::LocalReader::open_extent(root, &pinned, index)).await?;
+        Ok(Box::new(opened))
+    }
+
     async fn create(&self, path: &RemotePath, file: NewFile) -> Result<Box<dyn Upload>, StorageError> {
         let upload = write::LocalUpload::begin(self.root.clone(), path.clone(), file).await?;
         Ok(Box::new(upload))
+    }
+
+    async fn begin(&self, path: &RemotePath, file: LargeFile) -> Result<Option<Arc<dyn Staging>>, StorageError> {
+        let list = self.stagings.clone();
+        let staging = self.run(path, move |root, path| list.begin(root, path, &file)).await?;
+        Ok(staging.map(|staging| Arc::new(Handle { staging, list: self.stagings.clone() }) as Arc<dyn Staging>))
+    }
+
+    async fn staging(
+        &self,
+        path: &RemotePath,
+        owner: Digest,
+        upload: UploadId,
+    ) -> Result<Arc<dyn Staging>, StorageError> {
+        let list = self.stagings.clone();
+        let staging = self.run(path, move |_, path| list.find(path, owner, upload)).await?;
+        Ok(Arc::new(Handle { staging, list: self.stagings.clone() }))
+    }
+
+    async fn sweep(&self, age: Duration) -> Result<u64, StorageError> {
+        self.run(&RemotePath::root(), move |root, _| sweep::sweep(root, age)).await
     }
 
     async fn make_folder(&self, path: &RemotePath, parents: bool) -> Result<(), StorageError> {
@@ -85,7 +127,7 @@ impl Storage for LocalFs {
 
     async fn subtree(&self, path: &RemotePath) -> Result<Arc<dyn Storage>, StorageError> {
         let folder = self.run(path, |root, path| root.open_beneath(path, OFlags::DIRECTORY | OFlags::RDONLY)).await?;
-        Ok(Arc::new(LocalFs { root: Arc::new(Root::new(folder)) }))
+        Ok(Arc::new(LocalFs { root: Arc::new(self.root.below(folder)), stagings: self.stagings.clone() }))
     }
 }
 

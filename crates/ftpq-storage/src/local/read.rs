@@ -1,11 +1,11 @@
-//! Reading a file at one version: the next block is read and hashed while the last one travels.
+//! Reading a file, or one extent of it, at one version: the next block is read and hashed while the
+//! last one travels.
 
 use std::os::fd::OwnedFd;
 
 use async_trait::async_trait;
-use blake3::Hasher;
 use bytes::Bytes;
-use ftpq_proto::{Digest, Kind, RemotePath};
+use ftpq_proto::{Digest, Extent, Hole, Holes, Kind, RemotePath, Version};
 use rustix::{
     buffer::spare_capacity,
     fs::{self, OFlags, Stat},
@@ -13,15 +13,20 @@ use rustix::{
 };
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::root::{self, Root};
+use super::{
+    holes,
+    root::{self, Root},
+};
 use crate::{
-    BLOCK, FileInfo, Reader,
+    BLOCK, FileInfo, Opened, Pinned, Reader,
     error::{Problem, StorageError},
+    hash::BodyHasher,
 };
 
 pub(super) struct LocalReader {
     path: RemotePath,
     info: FileInfo,
+    holes: Holes,
     next: Next,
 }
 
@@ -31,7 +36,7 @@ enum Next {
     Ready(Step),
     /// It is being read.
     Pending(JoinHandle<Result<Step, Problem>>),
-    /// There is none: the file's digest.
+    /// There is none: the digest.
     End(Digest),
     /// An earlier call failed, or was dropped halfway.
     Lost,
@@ -48,29 +53,48 @@ enum Rest {
     End(Digest),
 }
 
-/// An open file and how far it was read.
-struct Cursor {
-    file: OwnedFd,
-    opened: Stat,
-    offset: u64,
-    hasher: Box<Hasher>,
-}
-
 impl LocalReader {
-    /// Opens the file and reads its first block: for most files that is all there is to do, in one
+    /// Opens a whole file. Its first block is read at once: for most files that is all there is to do, in one
     /// trip to the blocking threads.
     pub(super) fn open(root: &Root, path: &RemotePath) -> Result<Self, Problem> {
-        // NONBLOCK: opening a FIFO must not wait for its writer.
-        let file = root.open_beneath(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
-        let opened = fs::fstat(&file)?;
-        match root::kind(&opened) {
-            Kind::File => {}
-            Kind::Folder => return Err(Problem::IsFolder),
-            Kind::Link | Kind::Other => return Err(Problem::NotRegular),
+        let (file, opened) = open_regular(root, path)?;
+        Self::begin(path, file, opened, None, Holes::NONE)
+    }
+
+    /// The same, unless the file is larger; holes are left out.
+    pub(super) fn open_up_to(root: &Root, path: &RemotePath, up_to: u64) -> Result<Opened, Problem> {
+        let (file, opened) = open_regular(root, path)?;
+        if opened.st_size as u64 > up_to {
+            return Ok(Opened::Large(info(&opened)));
         }
-        let info = FileInfo { size: opened.st_size as u64, mtime: root::mtime(&opened), mode: opened.st_mode & 0o7777 };
-        let first = Cursor { file, opened, offset: 0, hasher: Box::default() }.step()?;
-        Ok(Self { path: path.clone(), info, next: Next::Ready(first) })
+        let holes = holes::find(&file, &opened, 0, opened.st_size as u64);
+        Ok(Opened::Whole(Box::new(Self::begin(path, file, opened, None, holes)?)))
+    }
+
+    /// Opens one extent of a file that was seen before.
+    pub(super) fn open_extent(root: &Root, file: &Pinned, index: u32) -> Result<Self, Problem> {
+        let extent = file.extents.get(index).ok_or(Problem::Refused("the file has no such extent"))?;
+        let (fd, opened) = open_regular(root, &file.path)?;
+        if version(&opened) != file.version || opened.st_size as u64 != file.extents.size() {
+            return Err(Problem::Changed);
+        }
+        let holes = holes::find(&fd, &opened, extent.offset, extent.length);
+        Self::begin(&file.path, fd, opened, Some(extent), holes)
+    }
+
+    fn begin(
+        path: &RemotePath,
+        file: OwnedFd,
+        opened: Stat,
+        extent: Option<Extent>,
+        holes: Holes,
+    ) -> Result<Self, Problem> {
+        let info = info(&opened);
+        let (start, length) = extent.map_or((0, info.size), |extent| (extent.offset, extent.length));
+        let hasher = BodyHasher::new(extent);
+        let rest = holes.iter().collect::<Vec<_>>().into_iter();
+        let first = Cursor { file, opened, start, length, done: 0, holes: rest, hasher }.step()?;
+        Ok(Self { path: path.clone(), info, holes, next: Next::Ready(first) })
     }
 }
 
@@ -80,19 +104,21 @@ impl Reader for LocalReader {
         self.info
     }
 
+    fn holes(&self) -> &Holes {
+        &self.holes
+    }
+
     async fn next_block(&mut self) -> Result<Option<Bytes>, StorageError> {
         let step = match std::mem::replace(&mut self.next, Next::Lost) {
-            Next::Ready(step) => step,
-            Next::Pending(task) => task
-                .await
-                .unwrap_or_else(|error| Err(Problem::Io(error.into())))
-                .map_err(|problem| StorageError::new(&self.path, problem))?,
+            Next::Ready(step) => Ok(step),
+            Next::Pending(task) => task.await.unwrap_or_else(|error| Err(Problem::Io(error.into()))),
             Next::End(digest) => {
                 self.next = Next::End(digest);
                 return Ok(None);
             }
-            Next::Lost => return Err(StorageError::new(&self.path, Problem::Refused("reading has failed before"))),
+            Next::Lost => Err(Problem::Refused("reading has failed before")),
         };
+        let step = step.map_err(|problem| StorageError::new(&self.path, problem))?;
         self.next = match step.rest {
             Rest::More(cursor) => Next::Pending(spawn_blocking(|| cursor.step())),
             Rest::End(digest) => Next::End(digest),
@@ -109,14 +135,63 @@ impl Reader for LocalReader {
     }
 }
 
+/// What is known of an open file. The version is a digest, so that it tells a peer nothing of this machine.
+pub(super) fn info(stat: &Stat) -> FileInfo {
+    FileInfo {
+        size: stat.st_size as u64,
+        version: version(stat),
+        sparse: holes::may_have(stat),
+        mtime: root::mtime(stat),
+        mode: stat.st_mode & 0o7777,
+    }
+}
+
+fn open_regular(root: &Root, path: &RemotePath) -> Result<(OwnedFd, Stat), Problem> {
+    // NONBLOCK: opening a FIFO must not wait for its writer.
+    let file = root.open_beneath(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+    let opened = fs::fstat(&file)?;
+    match root::kind(&opened) {
+        Kind::File => Ok((file, opened)),
+        Kind::Folder => Err(Problem::IsFolder),
+        Kind::Link | Kind::Other => Err(Problem::NotRegular),
+    }
+}
+
+/// Everything that changes when somebody else writes to the file or puts another in its place. ctime
+/// cannot be set back, as mtime can.
+fn version(stat: &Stat) -> Version {
+    let mut hasher = blake3::Hasher::new();
+    for number in [stat.st_dev, stat.st_ino, stat.st_size as u64, stat.st_mtime as u64, stat.st_mtime_nsec] {
+        hasher.update(&number.to_le_bytes());
+    }
+    for number in [stat.st_ctime as u64, stat.st_ctime_nsec] {
+        hasher.update(&number.to_le_bytes());
+    }
+    Version::from(Digest::from(*hasher.finalize().as_bytes()))
+}
+
+/// An open file and how far the part that is wanted was read.
+struct Cursor {
+    file: OwnedFd,
+    opened: Stat,
+    /// Where the part begins in the file, and its bytes.
+    start: u64,
+    length: u64,
+    /// Bytes of the part that are dealt with, holes included.
+    done: u64,
+    holes: std::vec::IntoIter<Hole>,
+    hasher: BodyHasher,
+}
+
 impl Cursor {
     /// Reads and hashes the next block, while it is in this core's cache.
     fn step(mut self) -> Result<Step, Problem> {
-        let left = (self.opened.st_size as u64).saturating_sub(self.offset);
-        let wanted = left.min(BLOCK as u64) as usize;
+        self.pass_hole();
+        let until = self.holes.as_slice().first().map_or(self.length, |hole| hole.offset);
+        let wanted = until.saturating_sub(self.done).min(BLOCK as u64) as usize;
         let mut block = Vec::with_capacity(wanted);
         while block.len() < wanted {
-            let offset = self.offset + block.len() as u64;
+            let offset = self.start + self.done + block.len() as u64;
             match io::pread(&self.file, spare_capacity(&mut block), offset) {
                 Ok(0) => return Err(Problem::Changed), // shorter than it was
                 Ok(_) | Err(Errno::INTR) => {}
@@ -125,21 +200,28 @@ impl Cursor {
         }
         block.truncate(wanted);
         self.hasher.update(&block);
-        self.offset += wanted as u64;
-        let rest = if left > wanted as u64 {
+        self.done += wanted as u64;
+        self.pass_hole();
+        let rest = if self.done < self.length {
             Rest::More(self)
         } else {
-            let digest = Digest::from(*self.hasher.finalize().as_bytes());
+            let digest = self.hasher.finish();
             // Before the last block leaves: who has it all must be able to trust it.
-            self.check_unchanged()?;
+            if version(&fs::fstat(&self.file)?) != version(&self.opened) {
+                return Err(Problem::Changed);
+            }
             Rest::End(digest)
         };
         Ok(Step { block: block.into(), rest })
     }
 
-    fn check_unchanged(&self) -> Result<(), Problem> {
-        let version =
-            |stat: &Stat| (stat.st_size, stat.st_mtime, stat.st_mtime_nsec, stat.st_ctime, stat.st_ctime_nsec);
-        if version(&fs::fstat(&self.file)?) == version(&self.opened) { Ok(()) } else { Err(Problem::Changed) }
+    fn pass_hole(&mut self) {
+        if let Some(&hole) = self.holes.as_slice().first()
+            && hole.offset <= self.done
+        {
+            self.hasher.zeros(hole.length);
+            self.done += hole.length;
+            self.holes.next();
+        }
     }
 }

@@ -13,22 +13,34 @@ use rustix::{
     rand::{GetRandomFlags, getrandom},
 };
 
+use super::{sweep, sys::Sys};
 use crate::error::Problem;
 
 /// An open folder.
 #[derive(Debug)]
 pub(super) struct Root {
     folder: OwnedFd,
+    sys: Sys,
 }
 
 impl Root {
     pub(super) fn open(path: &Path) -> Result<Self, Problem> {
         let folder = fs::open(path, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(Self { folder })
+        Ok(Self { folder, sys: Sys::default() })
     }
 
-    pub(super) fn new(folder: OwnedFd) -> Self {
-        Self { folder }
+    /// The folder that is open as `folder`, on the same system as this one.
+    pub(super) fn below(&self, folder: OwnedFd) -> Self {
+        Self { folder, sys: self.sys.clone() }
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_sys(self, sys: Sys) -> Self {
+        Self { sys, ..self }
+    }
+
+    pub(super) fn sys(&self) -> &Sys {
+        &self.sys
     }
 
     /// Opens what stands at `path`. Only `open_confined` ever resolves a path: a whole one here, and
@@ -39,7 +51,7 @@ impl Root {
             return Err(Problem::Reserved);
         }
         let relative: &[u8] = if path.is_root() { b"." } else { path.as_relative_bytes() };
-        open_confined(self.folder.as_fd(), relative, flags)
+        open_confined(&self.sys, self.folder.as_fd(), relative, flags)
     }
 
     /// The folder that holds `path`, and its name there. The root has neither.
@@ -66,7 +78,7 @@ impl Root {
         }
         let (parent, name) = self.parent_of(path)?;
         fs::mkdirat(&parent, name.as_bytes(), NEW_FOLDER)?;
-        Ok(fs::fsync(&parent)?)
+        Ok(self.sys.fsync(&parent)?)
     }
 
     /// Opens the folder `path`, making what is missing of it, durably.
@@ -75,14 +87,14 @@ impl Root {
             Err(Problem::NotFound) => {}
             done => return done,
         }
-        let mut folder = open_confined(self.folder.as_fd(), b".", FOLDER)?;
+        let mut folder = open_confined(&self.sys, self.folder.as_fd(), b".", FOLDER)?;
         for name in path.components() {
             match fs::mkdirat(&folder, name, NEW_FOLDER) {
-                Ok(()) => fs::fsync(&folder)?,
+                Ok(()) => self.sys.fsync(&folder)?,
                 Err(Errno::EXIST) => {}
                 Err(error) => return Err(error.into()),
             }
-            folder = open_confined(folder.as_fd(), name, FOLDER)?;
+            folder = open_confined(&self.sys, folder.as_fd(), name, FOLDER)?;
         }
         Ok(folder)
     }
@@ -93,14 +105,21 @@ impl Root {
         let mut count = 1;
         if kind(&stat) == Kind::Folder {
             if recursive {
-                let folder = open_confined(parent.as_fd(), name.as_bytes(), FOLDER)?;
+                let folder = open_confined(&self.sys, parent.as_fd(), name.as_bytes(), FOLDER)?;
                 count += remove_contents(folder)?;
             }
-            fs::unlinkat(&parent, name.as_bytes(), AtFlags::REMOVEDIR)?;
+            match fs::unlinkat(&parent, name.as_bytes(), AtFlags::REMOVEDIR) {
+                // What is kept of unfinished uploads is visible to nobody: the folder counts as empty.
+                Err(Errno::NOTEMPTY | Errno::EXIST) => {
+                    sweep::empty_folder(Dir::new(open_confined(&self.sys, parent.as_fd(), name.as_bytes(), FOLDER)?)?)?;
+                    fs::unlinkat(&parent, name.as_bytes(), AtFlags::REMOVEDIR)?;
+                }
+                removed => removed?,
+            }
         } else {
             fs::unlinkat(&parent, name.as_bytes(), AtFlags::empty())?;
         }
-        fs::fsync(&parent)?;
+        self.sys.fsync(&parent)?;
         Ok(count)
     }
 
@@ -108,10 +127,11 @@ impl Root {
         let (from_parent, from_name) = self.parent_of(from)?;
         let (to_parent, to_name) = self.parent_of(to)?;
         let flags = if overwrite { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
-        fs::renameat_with(&from_parent, from_name.as_bytes(), &to_parent, to_name.as_bytes(), flags)
+        self.sys
+            .rename(&from_parent, from_name.as_bytes(), &to_parent, to_name.as_bytes(), flags)
             .map_err(|errno| rename_problem(errno, to.starts_with(from), flags))?;
-        fs::fsync(&to_parent)?;
-        Ok(fs::fsync(&from_parent)?)
+        self.sys.fsync(&to_parent)?;
+        Ok(self.sys.fsync(&from_parent)?)
     }
 }
 
@@ -132,7 +152,13 @@ pub(super) fn is_reserved(name: &[u8]) -> bool {
 pub(super) fn reserved_name() -> Result<Name, Problem> {
     let mut random = [0; 16];
     getrandom(&mut random, GetRandomFlags::empty())?;
-    let name = Name::new(format!("{RESERVED}{:032x}", u128::from_ne_bytes(random)))?;
+    reserved_name_of(&random)
+}
+
+/// The reserved name that the first 16 of `bytes` make.
+pub(super) fn reserved_name_of(bytes: &[u8]) -> Result<Name, Problem> {
+    let hex: String = bytes.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let name = Name::new(format!("{RESERVED}{hex}"))?;
     debug_assert!(is_reserved(name.as_bytes()));
     Ok(name)
 }
@@ -177,10 +203,10 @@ pub(super) fn mtime(stat: &Stat) -> Timestamp {
     Timestamp::new(stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0)).unwrap_or_default()
 }
 
-fn open_confined(folder: BorrowedFd<'_>, relative: &[u8], flags: OFlags) -> Result<OwnedFd, Problem> {
+fn open_confined(sys: &Sys, folder: BorrowedFd<'_>, relative: &[u8], flags: OFlags) -> Result<OwnedFd, Problem> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
     loop {
-        match fs::openat2(folder, relative, flags | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty(), resolve) {
+        match sys.openat2(folder, relative, flags | OFlags::CLOEXEC | OFlags::NOFOLLOW, resolve) {
             // EAGAIN: something was renamed meanwhile and the kernel could not be sure.
             Err(Errno::INTR | Errno::AGAIN) => {}
             Err(Errno::NOSYS) => return Err(Problem::Refused("needs Linux 5.6 or newer (openat2)")),
@@ -225,7 +251,7 @@ fn remove_contents(folder: OwnedFd) -> Result<u64, Problem> {
             }
         }
         if depth < LEVELS_MAX {
-            match open_confined(level.dir.fd()?, name.to_bytes(), FOLDER) {
+            match open_confined(&Sys::default(), level.dir.fd()?, name.to_bytes(), FOLDER) {
                 Err(Problem::NotFound) => {}
                 below => levels.push(Level::new(below?, name)?),
             }

@@ -1,4 +1,4 @@
-//! Writing a file so that it appears whole and durable, or not at all.
+//! Writing a file in one go, so that it appears whole and durable, or not at all.
 //!
 //! The bytes go into a file without a name (`O_TMPFILE`), in the folder where it will stand: nobody
 //! can list or open it, and if this process dies the kernel takes it back. Then: length and digest
@@ -11,23 +11,25 @@
 //! under the final one where nothing may be replaced: NFS cannot rename without replacing.
 
 use std::{
-    os::fd::OwnedFd,
-    sync::{Arc, LazyLock},
+    os::fd::{AsFd, OwnedFd},
+    sync::Arc,
 };
 
 use async_trait::async_trait;
-use blake3::Hasher;
 use bytes::Bytes;
-use ftpq_proto::{Digest, Kind, Name, RemotePath};
+use ftpq_proto::{Digest, RemotePath};
 use rustix::{
-    fs::{self, AtFlags, CWD, FallocateFlags, Mode, OFlags, RenameFlags, Timespec, Timestamps},
-    io::{self, Errno},
+    fs::{FallocateFlags, OFlags},
+    io::Errno,
 };
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{
     blocking,
-    root::{self, Root},
+    publish::{NEW_FILE, PRIVATE_FILE, ReservedName, Target, set_metadata},
+    root::Root,
+    sink::Sink,
+    sys::Sys,
 };
 use crate::{
     BLOCK, NewFile, Upload,
@@ -54,9 +56,10 @@ enum State {
 
 impl LocalUpload {
     pub(super) async fn begin(root: Arc<Root>, path: RemotePath, file: NewFile) -> Result<Self, StorageError> {
+        let small = file.size.is_some_and(|size| size <= BLOCK as u64);
         let mut upload = Self { root, path, file, state: State::Small(Vec::new()) };
-        if file.size > BLOCK as u64 {
-            let (root, path) = (upload.root.clone(), upload.path.clone());
+        if !small {
+            let (root, path, file) = (upload.root.clone(), upload.path.clone(), upload.file.clone());
             let staged = blocking(move || Staged::begin(&root, &path, file)).await;
             upload.state = State::Ready(staged.map_err(|problem| upload.error(problem))?);
         }
@@ -83,8 +86,9 @@ impl Upload for LocalUpload {
         if let State::Small(blocks) = &mut self.state {
             let held: usize = blocks.iter().map(Bytes::len).sum();
             let actual = (held + block.len()) as u64;
-            if actual > self.file.size {
-                return Err(self.error(Problem::Length { announced: self.file.size, actual }));
+            let announced = self.file.size.unwrap_or(0);
+            if actual > announced {
+                return Err(self.error(Problem::Length { announced, actual }));
             }
             blocks.push(block);
             return Ok(());
@@ -97,7 +101,7 @@ impl Upload for LocalUpload {
     async fn commit(mut self: Box<Self>, expected: Digest) -> Result<Digest, StorageError> {
         let committed = if let State::Small(blocks) = &mut self.state {
             let blocks = std::mem::take(blocks);
-            let (root, path, file) = (self.root.clone(), self.path.clone(), self.file);
+            let (root, path, file) = (self.root.clone(), self.path.clone(), self.file.clone());
             blocking(move || {
                 let mut staged = Staged::begin(&root, &path, file)?;
                 blocks.iter().try_for_each(|block| staged.write(block))?;
@@ -114,220 +118,90 @@ impl Upload for LocalUpload {
     }
 }
 
-/// Where a file will stand.
-pub(super) struct Target {
-    folder: OwnedFd,
-    name: Name,
-}
-
-impl Target {
-    pub(super) fn find(root: &Root, path: &RemotePath, file: NewFile) -> Result<Self, Problem> {
-        if path.is_root() {
-            return Err(Problem::IsFolder);
-        }
-        let (folder, name) = match root.parent_of(path) {
-            Err(Problem::NotFound) if file.parents => {
-                root.open_or_make(&path.parent())?;
-                root.parent_of(path)?
-            }
-            found => found?,
-        };
-        check_target(&folder, &name, file)?;
-        Ok(Self { folder, name })
-    }
-}
-
 /// A file without a name, and where it will stand. Everything here blocks.
 pub(super) struct Staged {
-    folder: OwnedFd,
-    name: Name,
+    target: Target,
     fd: OwnedFd,
     /// The reserved name it has from the start on file systems without `O_TMPFILE`.
     reserved: Option<ReservedName>,
     file: NewFile,
-    written: u64,
-    hasher: Box<Hasher>,
+    sink: Sink,
+    sys: Sys,
 }
 
 impl Staged {
     fn begin(root: &Root, path: &RemotePath, file: NewFile) -> Result<Self, Problem> {
-        let target = Target::find(root, path, file)?;
-        match fs::openat(&target.folder, ".", NEW_FILE_FLAGS | OFlags::TMPFILE, NEW_FILE) {
-            Ok(fd) => Self::new(target, fd, None, file),
-            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => Self::begin_named(target, file),
+        let target = Target::find(root, path, file.parents)?;
+        target.check(file.overwrite, file.size.filter(|_| file.accept_same))?;
+        match root.sys().openat(&target.folder, b".", NEW_FILE_FLAGS | OFlags::TMPFILE, NEW_FILE) {
+            Ok(fd) => Self::new(root.sys(), target, fd, None, file),
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => {
+                Self::begin_named(root.sys(), target, file)
+            }
             Err(error) => Err(error.into()),
         }
     }
 
     /// What `begin` does on file systems without `O_TMPFILE`.
-    pub(super) fn begin_named(target: Target, file: NewFile) -> Result<Self, Problem> {
-        let reserved = ReservedName::new(&target.folder)?;
+    pub(super) fn begin_named(sys: &Sys, target: Target, file: NewFile) -> Result<Self, Problem> {
+        let reserved = ReservedName::new(&target)?;
         let flags = NEW_FILE_FLAGS | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-        let fd = fs::openat(&target.folder, reserved.name.as_bytes(), flags, PRIVATE_FILE)?;
-        Self::new(target, fd, Some(reserved), file)
+        let fd = sys.openat(&target.folder, reserved.name.as_bytes(), flags, PRIVATE_FILE)?;
+        Self::new(sys, target, fd, Some(reserved), file)
     }
 
-    fn new(target: Target, fd: OwnedFd, reserved: Option<ReservedName>, file: NewFile) -> Result<Self, Problem> {
-        if file.size > 0 {
-            // A disk that cannot hold the file says so now. Not every file system can promise.
-            match fs::fallocate(&fd, FallocateFlags::empty(), 0, file.size) {
-                Ok(()) | Err(Errno::OPNOTSUPP) => {}
-                Err(error) => return Err(error.into()),
+    fn new(
+        sys: &Sys,
+        target: Target,
+        fd: OwnedFd,
+        reserved: Option<ReservedName>,
+        file: NewFile,
+    ) -> Result<Self, Problem> {
+        if let Some(size) = file.size.filter(|&size| size > 0) {
+            if file.holes.is_empty() {
+                reserve(sys, &fd, size)?;
+            } else {
+                sys.ftruncate(&fd, size)?;
             }
         }
-        let Target { folder, name } = target;
-        Ok(Self { folder, name, fd, reserved, file, written: 0, hasher: Box::default() })
+        let sink = Sink::whole(sys.clone(), file.size, &file.holes);
+        Ok(Self { target, fd, reserved, file, sink, sys: sys.clone() })
     }
 
     pub(super) fn write(&mut self, block: &[u8]) -> Result<(), Problem> {
-        let end = self.written + block.len() as u64;
-        if end > self.file.size {
-            return Err(Problem::Length { announced: self.file.size, actual: end });
-        }
-        self.hasher.update(block);
-        let mut rest = block;
-        while !rest.is_empty() {
-            match io::pwrite(&self.fd, rest, end - rest.len() as u64) {
-                Ok(0) => return Err(Problem::Io(std::io::ErrorKind::WriteZero.into())),
-                Ok(len) => rest = rest.get(len..).unwrap_or_default(),
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        self.written = end;
-        Ok(())
+        self.sink.write(self.fd.as_fd(), block)
     }
 
-    pub(super) fn commit(mut self, expected: Digest) -> Result<Digest, Problem> {
-        if self.written != self.file.size {
-            return Err(Problem::Length { announced: self.file.size, actual: self.written });
-        }
-        let actual = Digest::from(*self.hasher.finalize().as_bytes());
+    pub(super) fn commit(self, expected: Digest) -> Result<Digest, Problem> {
+        let Self { target, fd, reserved, file, sink, sys } = self;
+        let (actual, size) = sink.finish(fd.as_fd())?;
         if actual != expected {
             return Err(Problem::DigestMismatch { expected, actual });
         }
-        self.set_metadata()?;
-        fs::fsync(&self.fd)?;
-        match self.publish() {
-            Err(Problem::Exists) if self.file.accept_same && self.is_there(actual)? => {}
+        set_metadata(&fd, reserved.is_some(), file.mode, file.mtime)?;
+        sys.fsync(&fd)?;
+        let published = match reserved {
+            None => target.publish_unnamed(&fd, file.overwrite),
+            Some(reserved) => reserved.publish_named(&target, &fd, file.overwrite),
+        };
+        match published {
+            Err(Problem::Exists) if file.accept_same && target.holds(size, actual)? => {}
             published => published?,
         }
-        fs::fsync(&self.folder)?;
+        target.flush()?;
         Ok(actual)
     }
-
-    /// Whether a file of this content stands under the name already.
-    fn is_there(&self, digest: Digest) -> Result<bool, Problem> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = std::fs::File::from(fs::openat(&self.folder, self.name.as_bytes(), flags, Mode::empty())?);
-        if !file.metadata()?.is_file() || file.metadata()?.len() != self.file.size {
-            return Ok(false);
-        }
-        let mut hasher = Hasher::new();
-        hasher.update_reader(&file)?;
-        fs::fsync(&file)?;
-        Ok(Digest::from(*hasher.finalize().as_bytes()) == digest)
-    }
-
-    fn set_metadata(&self) -> Result<(), Problem> {
-        let default = || self.reserved.is_some().then(|| NEW_FILE.difference(*UMASK));
-        if let Some(mode) = self.file.mode.map(|mode| Mode::from_raw_mode(mode & 0o777)).or_else(default) {
-            fs::fchmod(&self.fd, mode)?;
-        }
-        if let Some(mtime) = self.file.mtime {
-            let time = |tv_sec, tv_nsec| Timespec { tv_sec, tv_nsec };
-            let last_modification = time(mtime.secs(), mtime.nanos().into());
-            fs::futimens(&self.fd, &Timestamps { last_access: last_modification, last_modification })?;
-        }
-        Ok(())
-    }
-
-    /// The one step in which the file appears.
-    fn publish(&mut self) -> Result<(), Problem> {
-        match (self.reserved.take(), self.file.overwrite) {
-            (None, false) => self.link(&self.name),
-            (None, true) => {
-                let reserved = ReservedName::new(&self.folder)?;
-                self.link(&reserved.name)?;
-                reserved.rename(&self.name, RenameFlags::empty())
-            }
-            (Some(reserved), true) => reserved.rename(&self.name, RenameFlags::empty()),
-            (Some(reserved), false) => reserved.publish_new(&self.name),
-        }
-    }
-
-    fn link(&self, name: &Name) -> Result<(), Problem> {
-        use std::os::fd::AsRawFd;
-        let unnamed = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
-        Ok(fs::linkat(CWD, unnamed, &self.folder, name.as_bytes(), AtFlags::SYMLINK_FOLLOW)?)
-    }
 }
 
-/// A name that nobody can see or guess. Dropped, it is removed.
-struct ReservedName {
-    folder: OwnedFd,
-    name: Name,
-    gone: bool,
-}
-
-impl ReservedName {
-    fn new(folder: &OwnedFd) -> Result<Self, Problem> {
-        let name = root::reserved_name()?;
-        Ok(Self { folder: folder.try_clone()?, name, gone: false })
-    }
-
-    /// Gives the file `name` where nothing stands under it; dropping takes the reserved name off.
-    fn publish_new(self, name: &Name) -> Result<(), Problem> {
-        match fs::linkat(&self.folder, self.name.as_bytes(), &self.folder, name.as_bytes(), AtFlags::empty()) {
-            // A file system without hard links (FAT).
-            Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => self.rename(name, RenameFlags::NOREPLACE),
-            done => Ok(done?),
-        }
-    }
-
-    fn rename(mut self, name: &Name, flags: RenameFlags) -> Result<(), Problem> {
-        fs::renameat_with(&self.folder, self.name.as_bytes(), &self.folder, name.as_bytes(), flags)
-            .map_err(|errno| root::rename_problem(errno, false, flags))?;
-        self.gone = true;
-        Ok(())
-    }
-}
-
-impl Drop for ReservedName {
-    fn drop(&mut self) {
-        if !self.gone {
-            let _ = fs::unlinkat(&self.folder, self.name.as_bytes(), AtFlags::empty());
+/// A disk that cannot hold `size` bytes says so now. Not every file system can promise.
+pub(super) fn reserve(sys: &Sys, file: &OwnedFd, size: u64) -> Result<(), Problem> {
+    loop {
+        match sys.fallocate(file, FallocateFlags::empty(), 0, size) {
+            Ok(()) | Err(Errno::OPNOTSUPP) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
     }
 }
 
 const NEW_FILE_FLAGS: OFlags = OFlags::WRONLY.union(OFlags::CLOEXEC);
-
-/// Permission bits of new files, before the process's umask.
-const NEW_FILE: Mode = Mode::from_raw_mode(0o666);
-
-/// Permission bits of files that others could open by guessing a name.
-const PRIVATE_FILE: Mode = Mode::from_raw_mode(0o600);
-
-/// The process's umask. From `/proc`, as `umask(2)` cannot tell it without changing it for every
-/// thread.
-static UMASK: LazyLock<Mode> = LazyLock::new(|| {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    umask_in(&status).unwrap_or(Mode::from_raw_mode(0o022))
-});
-
-pub(super) fn umask_in(status: &str) -> Option<Mode> {
-    let umask = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;
-    u32::from_str_radix(umask.trim(), 8).ok().map(Mode::from_raw_mode)
-}
-
-/// Says early what publishing would say after the whole body. Only publishing decides.
-fn check_target(folder: &OwnedFd, name: &Name, file: NewFile) -> Result<(), Problem> {
-    match fs::statat(folder, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) if root::kind(&stat) == Kind::Folder => Err(Problem::IsFolder),
-        Ok(stat) if file.accept_same && stat.st_size as u64 == file.size => Ok(()),
-        Ok(_) if !file.overwrite => Err(Problem::Exists),
-        Ok(_) | Err(Errno::NOENT) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}

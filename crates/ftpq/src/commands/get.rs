@@ -42,7 +42,7 @@ pub(crate) async fn run(client: &mut Client, args: Args) -> anyhow::Result<u8> {
     let mut jobs = Vec::new();
     for remote in &args.remotes {
         let (server, source) = client.locate(&Target::parse(remote, client.global.port)?)?;
-        let from = client.storage(&server).await?;
+        let from = client.storage_over(&server, args.transfer.connections()).await?;
         // Without -r the server's answer to DWLD says that it is a folder: a round trip less.
         let is_folder = args.transfer.recursive() && from.stat(&source).await?.kind == Kind::Folder;
         let target = place.of(source.name(), is_folder)?;

@@ -36,7 +36,7 @@ pub(crate) async fn run(client: &mut Client, mut args: Args) -> anyhow::Result<u
     let sources = args.locals.iter().map(|local| Source::find(local, &args.transfer)).collect::<Result<Vec<_>, _>>()?;
     let server = client.server(target.server.as_ref())?;
     let folder = client.state.folder(&server);
-    let to = client.storage(&server).await?;
+    let to = client.storage_over(&server, args.transfer.connections()).await?;
     let target = Place::find(&to, &folder, &target.path, sources.len()).await?;
     let jobs = sources.into_iter().map(|source| source.job(&to, &target)).collect::<anyhow::Result<_>>()?;
     args.transfer.run("put", jobs, &client.global).await

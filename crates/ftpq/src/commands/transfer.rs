@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use ftpq_client::copy::{Copy, CopyError, Options, Summary};
+use ftpq_client::copy::{Copy, CopyError, EXTENTS_PER_CONNECTION, Options, Summary};
 use ftpq_proto::{RemotePath, Status};
 use ftpq_storage::{LocalFs, Storage};
 
@@ -26,10 +26,16 @@ pub(crate) struct TransferArgs {
     /// Leave files alone that exist
     #[arg(long)]
     no_clobber: bool,
-    /// Files in flight at the most
+    /// Files, and parts of large files, in flight at the most
     #[arg(short = 'j', long, default_value_t = 64, value_name = "N",
         value_parser = clap::value_parser!(u32).range(1..=256))]
     parallel: u32,
+    /// Connections to spread over; more than 1 pays only where both sides have cores to spare
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16))]
+    connections: u32,
+    /// Begin large files anew instead of going on with what an interrupted run has left
+    #[arg(long)]
+    no_resume: bool,
     /// Seconds without progress after which an interrupted transfer is given up; 0 gives up at once
     #[arg(long, default_value_t = 600, value_name = "SECONDS", env = "FTPQ_RETRY_FOR")]
     retry_for: u64,
@@ -51,6 +57,11 @@ impl TransferArgs {
     /// Whether folders may be copied.
     pub(crate) fn recursive(&self) -> bool {
         self.recursive
+    }
+
+    /// How many connections to spread over.
+    pub(crate) fn connections(&self) -> u32 {
+        self.connections
     }
 
     /// How long to try again after an interruption.
@@ -89,6 +100,8 @@ impl TransferArgs {
             keep_existing: self.no_clobber,
             parents: job.parents,
             parallel: self.parallel,
+            extents: EXTENTS_PER_CONNECTION * self.connections,
+            resume: !self.no_resume,
             retry_for: self.retry_for(),
         };
         bars.set_prefix(job.prefix);
@@ -132,6 +145,7 @@ pub(crate) fn shown(path: &Path) -> String {
 fn add(all: &mut Summary, one: Summary) {
     all.files += one.files;
     all.bytes += one.bytes;
+    all.resumed += one.resumed;
     all.folders += one.folders;
     all.skipped += one.skipped;
     all.kept += one.kept;

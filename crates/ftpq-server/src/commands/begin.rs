@@ -1,0 +1,39 @@
+//! BEGIN: an upload by extents. See `ftpq_proto::commands::begin`.
+
+use ftpq_handler::{Context, Exchange, Failure, Handler, Right, Spec, Status};
+use ftpq_proto::{
+    Extents,
+    commands::begin::{Args, Begun, Held, VERB},
+    limits::HELD_PAGE_MAX,
+};
+use ftpq_storage::LargeFile;
+
+use super::owner;
+
+/// The handler of BEGIN.
+pub(crate) struct Begin;
+
+impl Handler for Begin {
+    type Args = Args;
+    type Reply = Begun;
+
+    fn spec(&self) -> Spec {
+        Spec::new(VERB, "begin a large upload, or go on with it").needs(Right::Write).repeatable()
+    }
+
+    async fn handle(&self, cx: &Context, args: Args, exchange: &mut Exchange) -> Result<Begun, Failure> {
+        let path = cx.resolve(&args.path)?;
+        if args.overwrite {
+            cx.require(Right::Delete)?;
+        }
+        let extents = Extents::new(args.size, args.extent)
+            .ok_or_else(|| Failure::new(Status::TooLarge, format!("{path}: no such cut into extents")))?;
+        let Args { fresh, apart, sparse, overwrite, same, parents, .. } = args;
+        let file = LargeFile { extents, owner: owner(cx), fresh, apart, sparse, overwrite, same, parents };
+        let Some(staging) = cx.storage().begin(&path, file).await? else { return Ok(Begun { upload: None }) };
+        for page in staging.held().chunks(HELD_PAGE_MAX) {
+            exchange.item(&Held { extents: page.to_vec() }).await?;
+        }
+        Ok(Begun { upload: Some(staging.id()) })
+    }
+}

@@ -1,0 +1,35 @@
+//! READ: one extent of a file to the client. See `ftpq_proto::commands::read`.
+
+use ftpq_handler::{Context, Exchange, Failure, Handler, Right, Spec, Status};
+use ftpq_proto::{
+    Extents,
+    commands::read::{Args, Part, Sent, VERB},
+};
+use ftpq_storage::Pinned;
+
+/// The handler of READ.
+pub(crate) struct Read;
+
+impl Handler for Read {
+    type Args = Args;
+    type Reply = Sent;
+
+    fn spec(&self) -> Spec {
+        Spec::new(VERB, "download a part of a large file").needs(Right::Read).repeatable()
+    }
+
+    async fn handle(&self, cx: &Context, args: Args, exchange: &mut Exchange) -> Result<Sent, Failure> {
+        let path = cx.resolve(&args.path)?;
+        let extents = Extents::new(args.size, args.extent)
+            .ok_or_else(|| Failure::new(Status::TooLarge, format!("{path}: no such cut into extents")))?;
+        let file = Pinned { path, version: args.version, extents };
+        let digest = if args.digest_only {
+            cx.storage().extent_digest(&file, args.index).await?
+        } else {
+            let reader = cx.storage().open_extent(&file, args.index).await?;
+            let head = Part { holes: reader.holes().clone() };
+            exchange.send_file(&head, reader).await?
+        };
+        Ok(Sent { digest })
+    }
+}

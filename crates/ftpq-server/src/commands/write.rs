@@ -1,0 +1,32 @@
+//! WRITE: one extent of an upload. See `ftpq_proto::commands::write`.
+
+use ftpq_handler::{Context, Exchange, Failure, Handler, Right, Spec, Status};
+use ftpq_proto::commands::{
+    upld::Go,
+    write::{Args, VERB, Written},
+};
+
+use super::owner;
+
+/// The handler of WRITE.
+pub(crate) struct Write;
+
+impl Handler for Write {
+    type Args = Args;
+    type Reply = Written;
+
+    fn spec(&self) -> Spec {
+        Spec::new(VERB, "upload a part of a large file").needs(Right::Write).repeatable()
+    }
+
+    async fn handle(&self, cx: &Context, args: Args, exchange: &mut Exchange) -> Result<Written, Failure> {
+        let path = cx.resolve(&args.path)?;
+        let staging = cx.storage().staging(&path, owner(cx), args.upload).await?;
+        let no_extent = || Failure::new(Status::TooLarge, format!("{path}: no such extent, or holes beyond its end"));
+        let extent = staging.extents().get(args.index).ok_or_else(no_extent)?;
+        let data = args.holes.data_in(extent.length).ok_or_else(no_extent)?;
+        let mut upload = staging.write(args.index, args.holes).await?;
+        let expected = exchange.receive_file(None::<&Go>, Some(data), &mut *upload).await?;
+        Ok(Written { digest: upload.commit(expected).await? })
+    }
+}

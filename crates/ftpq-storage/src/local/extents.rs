@@ -1,0 +1,251 @@
+//! Uploads by extents, for those who must not block, and the list of those that are going on.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use ftpq_proto::{Digest, Extents, Holes, RemotePath, UploadId};
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::{
+    blocking,
+    publish::Target,
+    root::Root,
+    sink::Sink,
+    stage::{LocalStaging, StagedFile},
+    sweep,
+};
+use crate::{
+    HeldExtent, KEPT_FOR, LargeFile, Publish, Staging, Upload,
+    error::{Problem, StorageError},
+};
+
+/// The uploads of one storage that are going on, so that each of their extents finds them by name.
+#[derive(Debug, Default)]
+pub(super) struct Stagings(Mutex<List>);
+
+#[derive(Debug, Default)]
+struct List {
+    going_on: HashMap<UploadId, Entry>,
+    /// The last that were taken over, so that they can be told.
+    superseded: VecDeque<UploadId>,
+    /// Folders (device and inode) in which what is old was removed.
+    swept: HashSet<(u64, u64)>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    staging: Arc<LocalStaging>,
+    used: Instant,
+}
+
+impl Stagings {
+    /// Begins, or goes on and takes over from whoever did before. `None` if the file is there.
+    pub(super) fn begin(
+        &self,
+        root: &Root,
+        path: &RemotePath,
+        file: &LargeFile,
+    ) -> Result<Option<Arc<LocalStaging>>, Problem> {
+        let target = Target::find(root, path, file.parents)?;
+        target.check(file.overwrite, file.same.map(|_| file.extents.size()))?;
+        if let Some(same) = file.same
+            && target.holds(file.extents.size(), same)?
+        {
+            return Ok(None);
+        }
+        target.check(file.overwrite, None)?;
+        // Locked throughout: of two that begin at once, the second takes over from the first.
+        let mut list = self.lock();
+        list.forget_idle();
+        let staged = match StagedFile::find(&target, file)?.and_then(|identity| list.supersede(identity)) {
+            Some(staged) if staged.suits(file) => staged,
+            Some(_) => {
+                // Its last writer may still have it open, locked.
+                StagedFile::discard(root.sys(), &target, file)?;
+                Arc::new(StagedFile::open(root.sys(), &target, file)?)
+            }
+            None => {
+                list.sweep_once(&target)?;
+                Arc::new(StagedFile::open(root.sys(), &target, file)?)
+            }
+        };
+        let staging = Arc::new(LocalStaging::new(staged, target, path.clone(), file)?);
+        list.going_on.insert(staging.id, Entry { staging: staging.clone(), used: Instant::now() });
+        Ok(Some(staging))
+    }
+
+    /// What was begun as `upload`, if it is still going on.
+    pub(super) fn find(
+        &self,
+        path: &RemotePath,
+        owner: Digest,
+        upload: UploadId,
+    ) -> Result<Arc<LocalStaging>, Problem> {
+        let mut list = self.lock();
+        if list.superseded.contains(&upload) {
+            return Err(Problem::Superseded);
+        }
+        let entry = list.going_on.get_mut(&upload).ok_or(Problem::NoUpload)?;
+        if entry.staging.owner != owner || entry.staging.path != *path {
+            return Err(Problem::NoUpload);
+        }
+        entry.used = Instant::now();
+        Ok(entry.staging.clone())
+    }
+
+    fn end(&self, upload: UploadId) {
+        self.lock().going_on.remove(&upload);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, List> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl List {
+    /// Takes the staged file from whoever has it.
+    fn supersede(&mut self, identity: (u64, u64)) -> Option<Arc<StagedFile>> {
+        let id = *self.going_on.iter().find(|(_, entry)| entry.staging.staged.identity == identity)?.0;
+        let entry = self.going_on.remove(&id)?;
+        entry.staging.staged.take_over();
+        self.superseded.push_back(id);
+        if self.superseded.len() > SUPERSEDED_MAX {
+            self.superseded.pop_front();
+        }
+        Some(entry.staging.staged.clone())
+    }
+
+    /// Whoever keeps something in a folder tidies it first: a client has no server's time to do so.
+    fn sweep_once(&mut self, target: &Target) -> Result<(), Problem> {
+        let stat = rustix::fs::fstat(&target.folder)?;
+        if self.swept.len() == SWEPT_MAX {
+            self.swept.clear();
+        }
+        if self.swept.insert((stat.st_dev, stat.st_ino)) {
+            sweep::sweep_folder(&mut rustix::fs::Dir::read_from(&target.folder)?, KEPT_FOR)?;
+        }
+        Ok(())
+    }
+
+    /// What is kept on disk stays: it can be begun again.
+    fn forget_idle(&mut self) {
+        self.going_on.retain(|_, entry| Arc::strong_count(&entry.staging) > 1 || entry.used.elapsed() < IDLE);
+        while self.going_on.len() >= GOING_ON_MAX {
+            let Some(idlest) = self.going_on.iter().min_by_key(|(_, entry)| entry.used).map(|(id, _)| *id) else {
+                return;
+            };
+            self.going_on.remove(&idlest);
+        }
+    }
+}
+
+/// An upload that is going on, as its handlers see it.
+pub(super) struct Handle {
+    pub(super) staging: Arc<LocalStaging>,
+    pub(super) list: Arc<Stagings>,
+}
+
+impl Handle {
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&LocalStaging) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        let staging = self.staging.clone();
+        blocking(move || work(&staging)).await.map_err(|problem| StorageError::new(&self.staging.path, problem))
+    }
+}
+
+#[async_trait]
+impl Staging for Handle {
+    fn id(&self) -> UploadId {
+        self.staging.id
+    }
+
+    fn extents(&self) -> Extents {
+        self.staging.staged.extents
+    }
+
+    fn overwrites(&self) -> bool {
+        self.staging.overwrite
+    }
+
+    fn held(&self) -> Vec<HeldExtent> {
+        self.staging.held()
+    }
+
+    async fn write(&self, index: u32, holes: Holes) -> Result<Box<dyn Upload>, StorageError> {
+        let sink = self.run(move |staging| staging.begin_extent(index, &holes)).await?;
+        Ok(Box::new(LocalExtent { staging: self.staging.clone(), index, state: State::Ready(sink) }))
+    }
+
+    async fn prove(&self, index: u32, digest: Digest) -> Result<bool, StorageError> {
+        self.run(move |staging| staging.prove(index, digest)).await
+    }
+
+    async fn commit(&self, publish: Publish) -> Result<Digest, StorageError> {
+        let digest = self.run(move |staging| staging.publish(publish)).await?;
+        self.list.end(self.staging.id);
+        Ok(digest)
+    }
+}
+
+/// One extent being written.
+struct LocalExtent {
+    staging: Arc<LocalStaging>,
+    index: u32,
+    state: State,
+}
+
+enum State {
+    /// A block may be on its way to the disk while the next one arrives.
+    Ready(Sink),
+    Writing(JoinHandle<Result<Sink, Problem>>),
+    /// An earlier call failed, or was dropped halfway.
+    Lost,
+}
+
+impl LocalExtent {
+    /// The sink, once the block before is written.
+    async fn settled(&mut self) -> Result<Sink, StorageError> {
+        let sink = match std::mem::replace(&mut self.state, State::Lost) {
+            State::Ready(sink) => Ok(sink),
+            State::Writing(task) => task.await.unwrap_or_else(|error| Err(Problem::Io(error.into()))),
+            State::Lost => Err(Problem::Refused("writing has failed before")),
+        };
+        sink.map_err(|problem| StorageError::new(&self.staging.path, problem))
+    }
+}
+
+#[async_trait]
+impl Upload for LocalExtent {
+    async fn write(&mut self, block: Bytes) -> Result<(), StorageError> {
+        let mut sink = self.settled().await?;
+        let staging = self.staging.clone();
+        self.state = State::Writing(spawn_blocking(move || staging.write(&mut sink, &block).map(|()| sink)));
+        Ok(())
+    }
+
+    async fn commit(mut self: Box<Self>, expected: Digest) -> Result<Digest, StorageError> {
+        let sink = self.settled().await?;
+        let (staging, index) = (self.staging.clone(), self.index);
+        let ended = blocking(move || staging.end_extent(index, sink, expected)).await;
+        ended.map_err(|problem| StorageError::new(&self.staging.path, problem))
+    }
+}
+
+/// An upload of which nothing was heard for so long is closed; what is kept of it stays on disk.
+const IDLE: Duration = Duration::from_secs(10 * 60);
+
+/// Uploads by extents that go on at a time: each is an open file.
+const GOING_ON_MAX: usize = 1024;
+
+/// Names of taken-over uploads that are remembered.
+const SUPERSEDED_MAX: usize = 1024;
+
+/// Folders that are remembered as swept.
+const SWEPT_MAX: usize = 4096;

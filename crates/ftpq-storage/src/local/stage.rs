@@ -1,0 +1,393 @@
+//! A file that is written by extents, and what is kept of it when everything else is lost.
+//!
+//! It lies in the folder where the file will stand, under a reserved name that follows from its owner
+//! and the final name: so it is found again without a list, by nobody else, and never across file
+//! systems. Behind the room for the file's bytes it carries its journal: a header that says how the
+//! file is cut, and a byte for each extent, which is set only after the extent was flushed. What the
+//! journal lists is read again and proved before it is trusted, so a byte too many costs time and
+//! nothing else; a byte too few costs an extent.
+//!
+//! One [`LocalStaging`] at a time may write: whoever begins takes over from the one before. The lock on
+//! the file (`flock`) keeps other processes out. Everything here blocks; `extents.rs` is for those who
+//! must not.
+
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard},
+};
+
+use ftpq_proto::{Digest, Extent, Extents, Holes, Kind, Name, RemotePath, UploadId};
+use rustix::{
+    buffer::spare_capacity,
+    fs::{self, FlockOperation, OFlags},
+    io::{self, Errno},
+    process::geteuid,
+};
+
+use super::{
+    publish::{PRIVATE_FILE, Target, set_metadata},
+    root,
+    sink::{self, Sink},
+    sys::Sys,
+    write::reserve,
+};
+use crate::{BLOCK, HeldExtent, LargeFile, Publish, error::Problem, hash::BodyHasher};
+
+/// An open staged file. What holds it may write only while it is the latest to have begun.
+#[derive(Debug)]
+pub(super) struct StagedFile {
+    sys: Sys,
+    file: OwnedFd,
+    name: Name,
+    /// Device and inode: by which the same file is known again.
+    pub(super) identity: (u64, u64),
+    pub(super) extents: Extents,
+    /// The number of the one that may write. Locked for writing while that changes or the file is
+    /// published, so that no write is under way then.
+    writer: RwLock<u64>,
+    kept: Mutex<Vec<Kept>>,
+    /// Whether flushing has failed. The kernel tells one flush only, so all that wait must know.
+    flush_failed: Mutex<bool>,
+}
+
+/// What is known of one extent.
+#[derive(Clone, Copy, Debug, Default)]
+struct Kept {
+    /// The journal lists it.
+    listed: bool,
+    /// This process has written or proved it.
+    digest: Option<Digest>,
+}
+
+/// One attempt at a staged file.
+#[derive(Debug)]
+pub(super) struct LocalStaging {
+    pub(super) staged: Arc<StagedFile>,
+    pub(super) id: UploadId,
+    pub(super) path: RemotePath,
+    pub(super) owner: Digest,
+    pub(super) overwrite: bool,
+    target: Target,
+    /// Its number among the writers.
+    number: u64,
+}
+
+impl StagedFile {
+    /// Opens what is kept, or begins anew. [`Problem::Superseded`] if another process has it open.
+    pub(super) fn open(sys: &Sys, target: &Target, file: &LargeFile) -> Result<Self, Problem> {
+        let name = staged_name(target, file)?;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let fd = sys.openat(&target.folder, name.as_bytes(), flags, PRIVATE_FILE)?;
+        let stat = fs::fstat(&fd)?;
+        // The name can be guessed: what somebody else has put there is not ours to go on with.
+        let ours = root::kind(&stat) == Kind::File && stat.st_uid == geteuid().as_raw() && stat.st_nlink == 1;
+        if !ours || stat.st_mode & 0o077 != 0 {
+            return Err(Problem::Superseded);
+        }
+        match fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+            // Some network file systems have no locks: then this process alone is looked after.
+            Ok(()) | Err(Errno::NOSYS | Errno::OPNOTSUPP | Errno::NOLCK) => {}
+            Err(Errno::WOULDBLOCK) => return Err(Problem::Superseded),
+            Err(error) => return Err(error.into()),
+        }
+        let staged = Self {
+            sys: sys.clone(),
+            file: fd,
+            name,
+            identity: (stat.st_dev, stat.st_ino),
+            extents: file.extents,
+            writer: RwLock::new(0),
+            kept: Mutex::default(),
+            flush_failed: Mutex::new(false),
+        };
+        match staged.read_journal(stat.st_size as u64)?.filter(|_| !file.fresh) {
+            Some(kept) => *staged.lock_kept() = kept,
+            None => {
+                staged.begin_anew(file.sparse)?;
+                // After a power cut it must be found again.
+                target.flush()?;
+            }
+        }
+        Ok(staged)
+    }
+
+    /// The identity of the staged file, if there is one.
+    pub(super) fn find(target: &Target, file: &LargeFile) -> Result<Option<(u64, u64)>, Problem> {
+        match fs::statat(&target.folder, staged_name(target, file)?.as_bytes(), fs::AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some((stat.st_dev, stat.st_ino))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Removes what is kept.
+    pub(super) fn discard(sys: &Sys, target: &Target, file: &LargeFile) -> Result<(), Problem> {
+        Ok(sys.unlink(&target.folder, staged_name(target, file)?.as_bytes())?)
+    }
+
+    /// Whether it can be gone on with as `file`.
+    pub(super) fn suits(&self, file: &LargeFile) -> bool {
+        self.extents == file.extents && !file.fresh && !*self.lock_flush()
+    }
+
+    /// The next writer's number; those before may not write any more.
+    pub(super) fn take_over(&self) -> u64 {
+        let mut writer = self.writer.write().unwrap_or_else(PoisonError::into_inner);
+        *writer += 1;
+        *writer
+    }
+
+    fn held(&self) -> Vec<HeldExtent> {
+        let numbered = (0..).zip(self.lock_kept().iter().copied().collect::<Vec<_>>());
+        let held = numbered.filter(|(_, kept)| kept.listed);
+        held.map(|(index, kept)| HeldExtent { index, digest: kept.digest }).collect()
+    }
+
+    fn begin_anew(&self, sparse: bool) -> Result<(), Problem> {
+        self.sys.ftruncate(&self.file, 0)?;
+        if !sparse {
+            reserve(&self.sys, &self.file, self.extents.size())?;
+        }
+        *self.lock_kept() = vec![Kept::default(); self.extents.count() as usize];
+        self.write_journal()
+    }
+
+    /// What the journal lists; `None` if this is not a journal of this cut.
+    fn read_journal(&self, size: u64) -> Result<Option<Vec<Kept>>, Problem> {
+        let count = self.extents.count() as usize;
+        let all = |listed| vec![Kept { listed, digest: None }; count];
+        // Publishing takes the journal off, and was cut before the file had its name: all was there.
+        if size == self.extents.size() {
+            *self.lock_kept() = all(true);
+            self.write_journal()?;
+            return Ok(Some(all(true)));
+        }
+        let mut journal = Vec::with_capacity(HEADER + count);
+        if read_full(&self.file, &mut journal, self.journal_at())? < HEADER + count {
+            return Ok(None);
+        }
+        let (header, list) = journal.split_at(HEADER);
+        if header != self.header() {
+            return Ok(None);
+        }
+        Ok(Some(list.iter().map(|&byte| Kept { listed: byte == LISTED, digest: None }).collect()))
+    }
+
+    fn write_journal(&self) -> Result<(), Problem> {
+        let mut journal = self.header().to_vec();
+        journal.extend(self.lock_kept().iter().map(|kept| if kept.listed { LISTED } else { 0 }));
+        sink::write_all(&self.sys, self.file.as_fd(), &journal, self.journal_at())
+    }
+
+    fn journal_at(&self) -> u64 {
+        const PAGE: u64 = 4096;
+        self.extents.size().next_multiple_of(PAGE)
+    }
+
+    fn header(&self) -> [u8; HEADER] {
+        let mut header = [0; HEADER];
+        let (text, check) = header.split_at_mut(HEADER - 32);
+        let words = [MAGIC, self.extents.size().to_le_bytes(), self.extents.length().to_le_bytes()];
+        text.iter_mut().zip(words.as_flattened()).for_each(|(place, byte)| *place = *byte);
+        check.copy_from_slice(blake3::hash(text).as_bytes());
+        header
+    }
+
+    fn lock_kept(&self) -> MutexGuard<'_, Vec<Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_flush(&self) -> MutexGuard<'_, bool> {
+        self.flush_failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_kept(&self, index: u32, kept: Kept) {
+        if let Some(place) = self.lock_kept().get_mut(index as usize) {
+            *place = kept;
+        }
+    }
+
+    fn kept(&self, index: u32) -> Kept {
+        self.lock_kept().get(index as usize).copied().unwrap_or_default()
+    }
+
+    /// Writes the journal's byte for `index`. It reaches the disk with a later flush.
+    fn list(&self, index: u32, kept: Kept) -> Result<(), Problem> {
+        let byte = if kept.listed { LISTED } else { 0 };
+        let at = self.journal_at() + HEADER as u64 + u64::from(index);
+        sink::write_all(&self.sys, self.file.as_fd(), &[byte], at)?;
+        self.set_kept(index, kept);
+        Ok(())
+    }
+
+    /// A failed flush is never tried again, and fails all that wait for one: the kernel may have
+    /// dropped what it could not write, and tells only one of them.
+    fn flush(&self) -> Result<(), Problem> {
+        let mut failed = self.lock_flush();
+        if *failed {
+            return Err(Problem::Io(std::io::Error::other("the disk has failed before")));
+        }
+        let flushed = self.sys.fdatasync(&self.file);
+        *failed = flushed.is_err();
+        Ok(flushed?)
+    }
+
+    fn digest_of(&self, extent: Extent) -> Result<Digest, Problem> {
+        let mut hasher = BodyHasher::new(Some(extent));
+        let (mut at, end) = (extent.offset, extent.offset + extent.length);
+        let mut block = Vec::with_capacity(BLOCK);
+        while at < end {
+            block.clear();
+            let read = read_full(&self.file, &mut block, at)?;
+            let wanted = (end - at).min(read as u64);
+            if wanted == 0 {
+                return Err(Problem::Changed);
+            }
+            hasher.update(block.get(..wanted as usize).unwrap_or_default());
+            at += wanted;
+        }
+        Ok(hasher.finish())
+    }
+}
+
+impl LocalStaging {
+    /// `target` is where the file will stand; from now on this alone may write.
+    pub(super) fn new(
+        staged: Arc<StagedFile>,
+        target: Target,
+        path: RemotePath,
+        file: &LargeFile,
+    ) -> Result<Self, Problem> {
+        let mut id = [0; 32];
+        rustix::rand::getrandom(&mut id, rustix::rand::GetRandomFlags::empty())?;
+        let number = staged.take_over();
+        Ok(Self { staged, id: id.into(), path, owner: file.owner, overwrite: file.overwrite, target, number })
+    }
+
+    pub(super) fn held(&self) -> Vec<HeldExtent> {
+        self.staged.held()
+    }
+
+    fn extent(&self, index: u32) -> Result<Extent, Problem> {
+        self.staged.extents.get(index).ok_or(Problem::Refused("the file has no such extent"))
+    }
+
+    /// Begins an extent. The journal must not list one that is about to be overwritten.
+    pub(super) fn begin_extent(&self, index: u32, holes: &Holes) -> Result<Sink, Problem> {
+        let extent = self.extent(index)?;
+        let _turn = self.my_turn()?;
+        if self.staged.kept(index).listed {
+            self.staged.list(index, Kept::default())?;
+            self.staged.flush()?;
+        }
+        self.staged.set_kept(index, Kept::default());
+        Ok(Sink::extent(self.staged.sys.clone(), extent, holes))
+    }
+
+    pub(super) fn write(&self, sink: &mut Sink, block: &[u8]) -> Result<(), Problem> {
+        let _turn = self.my_turn()?;
+        sink.write(self.staged.file.as_fd(), block)
+    }
+
+    /// Makes a written extent durable, then lists it.
+    pub(super) fn end_extent(&self, index: u32, sink: Sink, expected: Digest) -> Result<Digest, Problem> {
+        let _turn = self.my_turn()?;
+        let (actual, _) = sink.finish(self.staged.file.as_fd())?;
+        if actual != expected {
+            return Err(Problem::DigestMismatch { expected, actual });
+        }
+        self.staged.flush()?;
+        self.staged.list(index, Kept { listed: true, digest: Some(actual) })?;
+        Ok(actual)
+    }
+
+    pub(super) fn prove(&self, index: u32, expected: Digest) -> Result<bool, Problem> {
+        let extent = self.extent(index)?;
+        let _turn = self.my_turn()?;
+        if !self.staged.kept(index).listed {
+            return Ok(false);
+        }
+        let same = self.staged.digest_of(extent)? == expected;
+        if same {
+            self.staged.set_kept(index, Kept { listed: true, digest: Some(expected) });
+        }
+        Ok(same)
+    }
+
+    pub(super) fn publish(&self, publish: Publish) -> Result<Digest, Problem> {
+        // Nobody writes from here on: what is published is what was digested.
+        let mut writer = self.staged.writer.write().unwrap_or_else(PoisonError::into_inner);
+        if *writer != self.number {
+            return Err(Problem::Superseded);
+        }
+        let actual = self.joined()?;
+        if actual != publish.digest {
+            // Some extent is of another version: the next attempt must not meet it again.
+            self.staged.lock_kept().iter_mut().for_each(|kept| *kept = Kept::default());
+            self.staged.write_journal()?;
+            return Err(Problem::DigestMismatch { expected: publish.digest, actual });
+        }
+        let StagedFile { sys, file, name, .. } = &*self.staged;
+        if *self.staged.lock_flush() {
+            return Err(Problem::Io(std::io::Error::other("the disk has failed before")));
+        }
+        sys.ftruncate(file, self.staged.extents.size())?;
+        set_metadata(file, true, publish.mode, publish.mtime)?;
+        sys.fsync(file)?;
+        self.target.publish_named(name, file, self.overwrite)?;
+        *writer = u64::MAX; // it has ended
+        self.target.flush()?;
+        Ok(actual)
+    }
+
+    /// The digest of the whole file. Extents that nobody has proved are read.
+    fn joined(&self) -> Result<Digest, Problem> {
+        let digests = self.staged.extents.iter().map(|extent| match self.staged.kept(extent.index) {
+            Kept { digest: Some(digest), .. } => Ok(digest),
+            Kept { listed: true, .. } => self.staged.digest_of(extent),
+            Kept { listed: false, .. } => Err(Problem::Refused("not all extents have arrived")),
+        });
+        let digests = digests.collect::<Result<Vec<_>, _>>()?;
+        crate::hash::join(&digests).ok_or(Problem::Refused("a file by extents has at least two"))
+    }
+
+    /// Keeps others from taking over meanwhile.
+    fn my_turn(&self) -> Result<RwLockReadGuard<'_, u64>, Problem> {
+        let writer = self.staged.writer.read().unwrap_or_else(PoisonError::into_inner);
+        match *writer {
+            number if number == self.number => Ok(writer),
+            u64::MAX => Err(Problem::NoUpload),
+            _ => Err(Problem::Superseded),
+        }
+    }
+}
+
+/// The reserved name of what is kept for one owner and one final name.
+fn staged_name(target: &Target, file: &LargeFile) -> Result<Name, Problem> {
+    let mut hasher = blake3::Hasher::new_derive_key("ftpq 2026-11-22 name of a staged file");
+    hasher.update(file.owner.as_bytes());
+    hasher.update(&[file.apart.is_some().into()]);
+    hasher.update(file.apart.as_ref().map_or(&[], |word| word.as_bytes().as_slice()));
+    hasher.update(target.name.as_bytes());
+    root::reserved_name_of(hasher.finalize().as_bytes())
+}
+
+/// Fills the spare capacity of `buffer` from `at` on, as far as the file goes. Returns its bytes.
+fn read_full(file: &OwnedFd, buffer: &mut Vec<u8>, at: u64) -> Result<usize, Problem> {
+    while buffer.len() < buffer.capacity() {
+        let offset = at + buffer.len() as u64;
+        match io::pread(file, spare_capacity(buffer), offset) {
+            Ok(0) => break,
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(buffer.len())
+}
+
+/// The journal's first bytes: what it is, the file's size, the extents' length, and a digest of that.
+const HEADER: usize = 64;
+const MAGIC: [u8; 8] = *b"ftpq-ext";
+
+/// The byte of an extent that is durable.
+const LISTED: u8 = 1;

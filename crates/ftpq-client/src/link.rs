@@ -93,8 +93,7 @@ impl Link {
         {
             return Err(CallError::Connect(failure.clone()));
         }
-        // Short at first, since an attempt that began just before the network came back notices late.
-        let patience = (FIRST_ATTEMPT * 2_u32.saturating_pow(state.failures)).min(dialer.patience);
+        let patience = patience_for(state.failures, dialer.patience);
         let dialled = dialer.dial(patience).await;
         self.attempts.fetch_add(1, Ordering::SeqCst);
         match dialled {
@@ -106,7 +105,7 @@ impl Link {
             Err(error) => {
                 let error = Arc::new(error);
                 state.failure = Some(error.clone());
-                state.failures = (state.failures + 1).min(8);
+                state.failures = state.failures.saturating_add(1);
                 Err(CallError::Connect(error))
             }
         }
@@ -121,6 +120,13 @@ impl Link {
         let state = Mutex::new(State { session, failure: None, failures: 0 });
         Arc::new(Self { dialer, state, attempts: AtomicU64::new(0) })
     }
+}
+
+/// How long the attempt after so many failures may take. Short, since QUIC sends its first packet again
+/// ever more rarely: an attempt that began just before the network came back would notice late. But
+/// not always, since some networks need more.
+fn patience_for(failures: u32, most: Duration) -> Duration {
+    if failures % 4 == 3 { most } else { ATTEMPT.min(most) }
 }
 
 impl State {
@@ -148,7 +154,7 @@ async fn watch(link: Weak<Link>, dialer: Dialer) {
         if silence < GIVE_UP {
             continue;
         }
-        let Ok(fresh) = dialer.dial(FIRST_ATTEMPT).await else { continue };
+        let Ok(fresh) = dialer.dial(ATTEMPT).await else { continue };
         let mut state = link.state.lock().await;
         // Only if it is still the one in use, and still silent: it may have come back meanwhile.
         if state.session.connection().is(session.connection()) && last.silence_of(&session) > silence {
@@ -181,15 +187,15 @@ impl Heard {
     }
 }
 
-/// How long the first of several attempts may take; each further one twice as long.
-const FIRST_ATTEMPT: Duration = Duration::from_secs(2);
+/// How long most attempts to connect again may take: two round trips and a packet lost.
+const ATTEMPT: Duration = Duration::from_secs(3);
 
 /// How often silence is looked for.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// From when on it is one, and how often another local port is tried: the keep-alive makes a living
 /// server answer more often.
-const SILENCE: Duration = Duration::from_secs(5);
+const SILENCE: Duration = Duration::from_secs(4);
 
 /// From when on a second connection is tried. What is in flight on the first begins anew, so it gets
 /// its chance to come back.

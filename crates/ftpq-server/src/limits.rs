@@ -14,3 +14,6 @@ pub const DRAIN: Duration = Duration::from_secs(10);
 
 /// Bytes of the list of authorised clients: some ten thousand lines.
 pub const ACCESS_FILE: u64 = 1024 * 1024;
+
+/// Between two looks for what is unfinished and too old: it reads every folder.
+pub const TIDY: Duration = Duration::from_secs(24 * 60 * 60);

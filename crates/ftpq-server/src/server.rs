@@ -4,19 +4,20 @@ use std::{
     future::Future,
     panic::{self, AssertUnwindSafe},
     sync::Arc,
+    time::Duration,
 };
 
 use ftpq_handler::{Handler, RegisterError, Registry, Service};
 use ftpq_proto::{Spec, Status};
-use ftpq_storage::Storage;
+use ftpq_storage::{KEPT_FOR, Storage};
 use ftpq_transport::Listener;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     access::Access,
     commands,
-    limits::DRAIN,
+    limits::{DRAIN, TIDY},
     observer::{Event, Observer},
     session,
 };
@@ -34,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) access: Access,
     /// Told through [`Shared::tell`] only.
     observer: Box<dyn Observer>,
+    /// For how long what is unfinished is kept.
+    keep_unfinished: Duration,
     /// Cancelled when no new command may begin.
     pub(crate) draining: CancellationToken,
     /// The commands that run.
@@ -45,7 +48,8 @@ impl Server {
     pub fn builder(storage: impl Storage, access: Access) -> ServerBuilder {
         let mut registry = Registry::new();
         let problem = commands::register_all(&mut registry).err();
-        ServerBuilder { registry, problem, storage: Arc::new(storage), access, observer: Box::new(()) }
+        let (storage, observer) = (Arc::new(storage), Box::new(()));
+        ServerBuilder { registry, problem, storage, access, observer, keep_unfinished: KEPT_FOR }
     }
 
     /// The verbs, in the order of their names.
@@ -68,7 +72,9 @@ impl Server {
                 }
             });
         }
+        let tidying = tokio::spawn(tidy(self.shared.clone()));
         shutdown.await;
+        tidying.abort();
 
         listeners.iter().for_each(|listener| listener.refuse_new());
         self.shared.draining.cancel();
@@ -80,6 +86,18 @@ impl Server {
         accepting.close();
         sessions.close();
         let _ = timeout(DRAIN, sessions.wait()).await;
+    }
+}
+
+/// Removes, at the start and then daily, what nobody came back for.
+async fn tidy(shared: Arc<Shared>) {
+    loop {
+        match shared.storage.sweep(shared.keep_unfinished).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "unfinished uploads that nobody came back for were removed"),
+            Err(error) => tracing::warn!(%error, "cannot look for unfinished uploads"),
+        }
+        sleep(TIDY).await;
     }
 }
 
@@ -107,6 +125,7 @@ pub struct ServerBuilder {
     storage: Arc<dyn Storage>,
     access: Access,
     observer: Box<dyn Observer>,
+    keep_unfinished: Duration,
 }
 
 impl ServerBuilder {
@@ -122,6 +141,12 @@ impl ServerBuilder {
     #[must_use]
     pub fn observer(self, observer: impl Observer) -> Self {
         Self { observer: Box::new(observer), ..self }
+    }
+
+    /// Keeps uploads that were cut for `age`: so long may whoever sent them take to go on.
+    #[must_use]
+    pub fn keep_unfinished(self, age: Duration) -> Self {
+        Self { keep_unfinished: age, ..self }
     }
 
     /// The server, if all its verbs have names of their own.
@@ -140,6 +165,7 @@ impl ServerBuilder {
                 storage: self.storage,
                 access: self.access,
                 observer: self.observer,
+                keep_unfinished: self.keep_unfinished,
                 draining: CancellationToken::new(),
                 commands: TaskTracker::new(),
             }),

@@ -7,14 +7,14 @@ use blake3::{
 use ftpq_proto::{Digest, Extent};
 
 /// Digests a whole file, or one extent as the subtree of BLAKE3's tree that it is.
-pub(crate) struct BodyHasher {
+pub struct BodyHasher {
     inner: Box<Hasher>,
     subtree: bool,
 }
 
 impl BodyHasher {
     /// For a whole file; or for an extent of one.
-    pub(crate) fn new(extent: Option<Extent>) -> Self {
+    pub fn new(extent: Option<Extent>) -> Self {
         let mut inner = Box::new(Hasher::new());
         if let Some(extent) = extent {
             inner.set_input_offset(extent.offset);
@@ -22,12 +22,13 @@ impl BodyHasher {
         Self { inner, subtree: extent.is_some() }
     }
 
-    pub(crate) fn update(&mut self, bytes: &[u8]) {
+    /// The next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
         self.inner.update(bytes);
     }
 
     /// As many zeros: what a hole reads as.
-    pub(crate) fn zeros(&mut self, mut length: u64) {
+    pub fn zeros(&mut self, mut length: u64) {
         static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
         while length > 0 {
             let some = length.min(ZEROS.len() as u64);
@@ -36,7 +37,8 @@ impl BodyHasher {
         }
     }
 
-    pub(crate) fn finish(&self) -> Digest {
+    /// The digest of all that passed.
+    pub fn finish(&self) -> Digest {
         if self.subtree { self.inner.finalize_non_root().into() } else { (*self.inner.finalize().as_bytes()).into() }
     }
 }

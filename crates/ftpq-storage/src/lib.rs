@@ -24,7 +24,7 @@ pub use bytes::Bytes;
 pub use error::{Problem, StorageError};
 pub use ftpq_proto::commands::begin::HeldExtent;
 use ftpq_proto::{Digest, Entry, Extents, Holes, RemotePath, Timestamp, UploadId, Version};
-pub use hash::join;
+pub use hash::{BodyHasher, join};
 pub use local::LocalFs;
 
 /// Bytes of file that are read, hashed, sent and written at a time. Large enough for one system

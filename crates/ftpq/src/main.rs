@@ -60,11 +60,11 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
     };
     let mut client = Client::new(home, cli.global)?;
     let mut terminate = signal(SignalKind::terminate())?;
-    // Dropping the command ends its transfers: what was not committed leaves nothing behind.
+    // Dropping the command ends its transfers: of what was not committed, only whole extents are kept, unseen.
     let result = tokio::select! {
         result = commands::run(&mut client, command) => result,
         _ = tokio::signal::ctrl_c() => {
-            output::say("ftpq: interrupted: what is complete stays, nothing half is left; run it again to go on");
+            output::say("ftpq: interrupted: what is complete stays, nothing half is seen; run the same again to go on from there");
             Ok(exit::SIGINT)
         }
         _ = terminate.recv() => Ok(exit::SIGTERM),

@@ -49,10 +49,10 @@ impl<'a> FileCopy<'a> {
         loop {
             match self.attempt().await {
                 Ok(copied) => {
-                    self.copy.note_progress();
+                    self.copy.persistence.note_progress();
                     return Ok(copied);
                 }
-                Err(error) if self.copy.tries_again(&error) => {
+                Err(error) if self.copy.persistence.tries_again(&error) => {
                     self.copy.progress.interrupted(self.moved.id, &error);
                     pause.wait().await;
                 }
@@ -164,7 +164,7 @@ impl Moved<'_> {
         bytes.now += len;
         if bytes.now > bytes.furthest {
             bytes.furthest = bytes.now;
-            self.copy.note_progress();
+            self.copy.persistence.note_progress();
         }
     }
 

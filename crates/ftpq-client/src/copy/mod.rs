@@ -11,11 +11,13 @@
 
 mod file;
 mod large;
+mod persistence;
+mod pipe;
 mod tree;
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -23,13 +25,12 @@ use std::{
 
 use ftpq_proto::{RemotePath, Status};
 use ftpq_storage::{Problem, Storage, StorageError};
-use tokio::{
-    sync::Semaphore,
-    time::{Instant, sleep},
-};
+use tokio::sync::Semaphore;
 
+pub use self::pipe::{Input, Output, Pipe, PipeError};
 use self::{
     file::{Copied, FileCopy},
+    persistence::{Pause, Persistence},
     tree::Walk,
 };
 use crate::{
@@ -138,8 +139,7 @@ pub struct Copy {
     options: Options,
     progress: Arc<dyn Progress>,
     next_id: AtomicU64,
-    /// When something new last moved.
-    moved: Mutex<Instant>,
+    persistence: Persistence,
     /// Bytes that all files in flight may hold in buffers, in KiB.
     memory: Arc<Semaphore>,
     files: Arc<Semaphore>,
@@ -159,7 +159,7 @@ impl Copy {
             options,
             progress,
             next_id: AtomicU64::new(0),
-            moved: Mutex::new(Instant::now()),
+            persistence: Persistence::new(options.retry_for),
             memory: Arc::new(Semaphore::new(MEMORY_KIB as usize)),
             files: Arc::new(Semaphore::new(options.parallel.max(1) as usize)),
         })
@@ -199,33 +199,6 @@ impl Copy {
 
     fn may_stay(&self, error: &CopyError) -> bool {
         self.options.keep_existing && error.side == Side::Target && error.status() == Status::Exists
-    }
-
-    /// Something moved that had not moved before.
-    fn note_progress(&self) {
-        *self.moved.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-    }
-
-    /// Whether it is worth trying again after `error`. One clock serves all that is being copied.
-    fn tries_again(&self, error: &CopyError) -> bool {
-        let moved = *self.moved.lock().unwrap_or_else(PoisonError::into_inner);
-        error.is_interruption() && moved.elapsed() < self.options.retry_for
-    }
-}
-
-/// Waits longer each time, and never in step with other clients that lost the same server.
-struct Pause(Duration);
-
-impl Pause {
-    fn new() -> Self {
-        Self(Duration::from_millis(100))
-    }
-
-    async fn wait(&mut self) {
-        use std::hash::{BuildHasher, RandomState};
-        let random = f64::from(RandomState::new().hash_one(()) as u32) / f64::from(u32::MAX);
-        sleep(self.0.mul_f64(0.5 + random / 2.0)).await;
-        self.0 = (self.0 * 2).min(Duration::from_secs(2));
     }
 }
 

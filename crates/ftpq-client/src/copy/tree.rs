@@ -84,7 +84,9 @@ impl Walk {
             match self.pages(source, target, &mut seen).await {
                 Ok(()) => return Ok(()),
                 Err(Stop::Fatal(fatal)) => return Err(fatal),
-                Err(Stop::Listing(error)) if !seen.overflown && copy.tries_again(&error) => pause.wait().await,
+                Err(Stop::Listing(error)) if !seen.overflown && copy.persistence.tries_again(&error) => {
+                    pause.wait().await
+                }
                 Err(Stop::Listing(error)) => return self.fail(None, error),
             }
         }
@@ -156,7 +158,7 @@ impl Walk {
             let mut pause = Pause::new();
             let result = loop {
                 match copy.to.make_folder(&target, true).await.map_err(|error| Side::Target.of(error)) {
-                    Err(error) if copy.tries_again(&error) => pause.wait().await,
+                    Err(error) if copy.persistence.tries_again(&error) => pause.wait().await,
                     made => break made.map(|()| What::Folder),
                 }
             };

@@ -20,13 +20,17 @@ use super::{
     sweep,
 };
 use crate::{
-    HeldExtent, KEPT_FOR, LargeFile, Publish, Staging, Upload,
+    HeldExtent, LargeFile, Publish, Staging, Upload,
     error::{Problem, StorageError},
 };
 
 /// The uploads of one storage that are going on, so that each of their extents finds them by name.
-#[derive(Debug, Default)]
-pub(super) struct Stagings(Mutex<List>);
+#[derive(Debug)]
+pub(super) struct Stagings {
+    list: Mutex<List>,
+    /// For how long what is unfinished is kept.
+    age: Duration,
+}
 
 #[derive(Debug, Default)]
 struct List {
@@ -44,6 +48,10 @@ struct Entry {
 }
 
 impl Stagings {
+    pub(super) fn new(age: Duration) -> Self {
+        Self { list: Mutex::default(), age }
+    }
+
     /// Begins, or goes on and takes over from whoever did before. `None` if the file is there.
     pub(super) fn begin(
         &self,
@@ -70,7 +78,7 @@ impl Stagings {
                 Arc::new(StagedFile::open(root.sys(), &target, file)?)
             }
             None => {
-                list.sweep_once(&target)?;
+                list.sweep_once(&target, self.age)?;
                 Arc::new(StagedFile::open(root.sys(), &target, file)?)
             }
         };
@@ -103,7 +111,7 @@ impl Stagings {
     }
 
     fn lock(&self) -> MutexGuard<'_, List> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -121,13 +129,13 @@ impl List {
     }
 
     /// Whoever keeps something in a folder tidies it first: a client has no server's time to do so.
-    fn sweep_once(&mut self, target: &Target) -> Result<(), Problem> {
+    fn sweep_once(&mut self, target: &Target, age: Duration) -> Result<(), Problem> {
         let stat = rustix::fs::fstat(&target.folder)?;
         if self.swept.len() == SWEPT_MAX {
             self.swept.clear();
         }
         if self.swept.insert((stat.st_dev, stat.st_ino)) {
-            sweep::sweep_folder(&mut rustix::fs::Dir::read_from(&target.folder)?, KEPT_FOR)?;
+            sweep::sweep_folder(&mut rustix::fs::Dir::read_from(&target.folder)?, age)?;
         }
         Ok(())
     }

@@ -27,7 +27,7 @@ use self::{
     root::Root,
 };
 use crate::{
-    LargeFile, Listing, NewFile, Opened, Pinned, Reader, Staging, Storage, Upload,
+    KEPT_FOR, LargeFile, Listing, NewFile, Opened, Pinned, Reader, Staging, Storage, Upload,
     error::{Problem, StorageError},
 };
 
@@ -41,7 +41,14 @@ pub struct LocalFs {
 impl LocalFs {
     /// The folder at `path`, which may be a link: whoever names it here is trusted.
     pub fn open(path: &Path) -> Result<Self, Problem> {
-        Ok(Self { root: Arc::new(Root::open(path)?), stagings: Arc::default() })
+        Ok(Self { root: Arc::new(Root::open(path)?), stagings: Arc::new(Stagings::new(KEPT_FOR)) })
+    }
+
+    /// The same, keeping what is unfinished for `age` instead of [`KEPT_FOR`](crate::KEPT_FOR) where it tidies up
+    /// by itself.
+    #[must_use]
+    pub fn keep_unfinished(self, age: Duration) -> Self {
+        Self { stagings: Arc::new(Stagings::new(age)), ..self }
     }
 
     /// Runs `work`, which blocks, where blocking is allowed.

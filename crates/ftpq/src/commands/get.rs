@@ -3,17 +3,17 @@
 use std::{
     ffi::OsString,
     fs,
-    io::{self, Write},
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use anyhow::Context;
 use ftpq_proto::{Kind, Name, RemotePath};
-use ftpq_storage::Storage;
 
-use super::transfer::{Job, TransferArgs, before_paths, local, shown};
+use super::{
+    pipe,
+    transfer::{Job, TransferArgs, before_paths, local, shown},
+};
 use crate::{
     client::Client,
     exit::{self, Ended},
@@ -35,7 +35,12 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(client: &mut Client, args: Args) -> anyhow::Result<u8> {
     if args.to.as_os_str() == "-" {
-        return to_stdout(client, &args).await;
+        let mut sources = Vec::new();
+        for remote in &args.remotes {
+            let (server, source) = client.locate(&Target::parse(remote, client.global.port)?)?;
+            sources.push((client.storage_over(&server, args.transfer.connections()).await?, source));
+        }
+        return pipe::download(sources, &args.transfer, &client.global).await;
     }
     let place = Place::find(&args.to, args.remotes.len())?;
     let to = local(&place.folder)?;
@@ -86,38 +91,4 @@ impl Place {
             None => Err(Ended::with(exit::FAILED, "/: is a folder (-r takes folders)")),
         }
     }
-}
-
-/// Writes files to standard output. What was written cannot be taken back, so the exit code is the
-/// only word on whether it was whole: unlike a listing, it fails where whoever reads has had enough.
-async fn to_stdout(client: &mut Client, args: &Args) -> anyhow::Result<u8> {
-    for remote in &args.remotes {
-        let (server, source) = client.locate(&Target::parse(remote, client.global.port)?)?;
-        let from: Arc<dyn Storage> = client.storage(&server).await?;
-        let mut reader = from.open(&source).await?;
-        let mut hasher = blake3::Hasher::new();
-        while let Some(block) = reader.next_block().await? {
-            hasher = on_blocking_thread(move || {
-                io::stdout().write_all(&block)?;
-                hasher.update(&block);
-                Ok(hasher)
-            })
-            .await?;
-        }
-        on_blocking_thread(|| io::stdout().flush()).await?;
-        if reader.finish().await? != (*hasher.finalize().as_bytes()).into() {
-            return Err(Ended::with(exit::INTEGRITY, format!("{source}: the digest does not match")));
-        }
-    }
-    Ok(exit::OK)
-}
-
-/// Writes to standard output, which may wait for whoever reads it: the connection must not.
-async fn on_blocking_thread<T: Send + 'static>(
-    write: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> anyhow::Result<T> {
-    tokio::task::spawn_blocking(write).await?.map_err(|error| match error.kind() {
-        io::ErrorKind::BrokenPipe => Ended::with(exit::FAILED, "standard output was closed before the end"),
-        _ => anyhow::Error::from(error).context("cannot write to standard output"),
-    })
 }

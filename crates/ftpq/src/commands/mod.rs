@@ -9,6 +9,7 @@ pub(crate) mod key;
 pub(crate) mod ls;
 pub(crate) mod mkdir;
 pub(crate) mod mv;
+mod pipe;
 pub(crate) mod put;
 pub(crate) mod pwd;
 pub(crate) mod rm;

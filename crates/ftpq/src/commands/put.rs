@@ -11,7 +11,10 @@ use std::{
 use ftpq_proto::{Kind, Name, RemotePath, Status, UserPath};
 use ftpq_storage::Storage;
 
-use super::transfer::{Job, TransferArgs, before_paths, local, shown};
+use super::{
+    pipe,
+    transfer::{Job, TransferArgs, before_paths, local, shown},
+};
 use crate::{
     client::Client,
     exit::{self, Ended},
@@ -21,7 +24,7 @@ use crate::{
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Local files and folders; the last may be the target: HOST:PATH, :PATH or ftpq://…
+    /// Local files and folders, or - for standard input; the last may be the target: HOST:PATH, :PATH or ftpq://…
     #[arg(required = true, value_name = "LOCAL")]
     locals: Vec<OsString>,
     /// Where to: an existing folder, a path ending in /, or a new name
@@ -33,6 +36,9 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(client: &mut Client, mut args: Args) -> anyhow::Result<u8> {
     let target = target_of(client, &mut args)?;
+    if args.locals.iter().any(|local| local == "-") {
+        return standard_input(client, &args, &target).await;
+    }
     let sources = args.locals.iter().map(|local| Source::find(local, &args.transfer)).collect::<Result<Vec<_>, _>>()?;
     let server = client.server(target.server.as_ref())?;
     let folder = client.state.folder(&server);
@@ -40,6 +46,19 @@ pub(crate) async fn run(client: &mut Client, mut args: Args) -> anyhow::Result<u
     let target = Place::find(&to, &folder, &target.path, sources.len()).await?;
     let jobs = sources.into_iter().map(|source| source.job(&to, &target)).collect::<anyhow::Result<_>>()?;
     args.transfer.run("put", jobs, &client.global).await
+}
+
+/// `put - --to FILE`.
+async fn standard_input(client: &mut Client, args: &Args, target: &Target) -> anyhow::Result<u8> {
+    if args.locals.len() > 1 || args.transfer.recursive() {
+        return Err(Ended::usage("standard input (-) is one file, put alone"));
+    }
+    let (server, path) = client.locate(target)?;
+    if path.is_root() || target.path.names_a_folder() || target.path == UserPath::default() {
+        return Err(Ended::usage("standard input has no name: give it one with --to FILE"));
+    }
+    let to = client.storage_over(&server, args.transfer.connections()).await?;
+    pipe::upload(to, &path, false, &args.transfer, &client.global).await
 }
 
 /// `--to`, or the last argument where that is a remote path, or the current folder.

@@ -10,7 +10,10 @@ use std::{
 
 use anyhow::Context;
 use ftpq_handler::User;
-use ftpq_proto::{Escaped, Rights};
+use ftpq_proto::{
+    Escaped, Rights,
+    commands::{prove, read, write},
+};
 use ftpq_server::{Access, Event, Observer, Server};
 use ftpq_storage::LocalFs;
 use ftpq_transport::{BindError, Identity, Listener};
@@ -31,6 +34,10 @@ pub(crate) struct Args {
     /// List of the clients that may connect, instead of the one in the home folder
     #[arg(long, value_name = "FILE", env = "FTPQ_AUTHORIZED_CLIENTS")]
     authorized_clients: Option<PathBuf>,
+    /// Days for which an upload that was cut can be gone on with
+    #[arg(long, value_name = "DAYS", env = "FTPQ_KEEP_UNFINISHED", default_value_t = 7,
+        value_parser = clap::value_parser!(u64).range(1..=3650))]
+    keep_unfinished: u64,
 }
 
 pub(crate) async fn run(home: &Home, global: &Global, args: Args) -> anyhow::Result<()> {
@@ -42,9 +49,11 @@ pub(crate) async fn run(home: &Home, global: &Global, args: Args) -> anyhow::Res
     let clients = args.authorized_clients.unwrap_or_else(|| home.authorized_clients());
     let access = open_access(home, &clients)?;
     let listeners = listen(&args.listen, global.port, &identity)?;
-    let storage = LocalFs::open(&root).with_context(|| shown(&root))?;
+    let age = Duration::from_secs(args.keep_unfinished * 24 * 60 * 60);
+    let storage = LocalFs::open(&root).with_context(|| shown(&root))?.keep_unfinished(age);
     let count = access.count();
-    let server = Server::builder(storage, access).observer(Log { quiet: global.quiet }).build()?;
+    let log = Log { quiet: global.quiet, parts: global.verbose > 0 };
+    let server = Server::builder(storage, access).observer(log).keep_unfinished(age).build()?;
 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -159,10 +168,21 @@ fn at(host: &str, port: u16) -> String {
 /// One line for each command, on standard error.
 struct Log {
     quiet: bool,
+    /// Tell of each part of a large file, too.
+    parts: bool,
+}
+
+impl Log {
+    /// What would fill the log with lines that all say the same.
+    fn leaves_out(&self, event: &Event<'_>) -> bool {
+        let part = |verb: &str| [write::VERB, prove::VERB, read::VERB].contains(&verb);
+        matches!(event, Event::Command { verb, outcome: Ok(()), .. } if part(verb)) && !self.parts
+    }
 }
 
 impl Observer for Log {
     fn event(&self, event: Event<'_>) {
+        let left_out = self.leaves_out(&event);
         let line = match event {
             Event::Command { user, remote, verb, path, bytes, elapsed, outcome } => {
                 let path = path.map(|path| format!(" {path}")).unwrap_or_default();
@@ -185,7 +205,7 @@ impl Observer for Log {
             }
             _ => return,
         };
-        if !self.quiet {
+        if !self.quiet && !left_out {
             let now = jiff::Zoned::now();
             say(format_args!("{}  {line}", now.strftime("%Y-%m-%d %H:%M:%S")));
         }

@@ -93,17 +93,22 @@ impl TransferArgs {
         Ok(if all.failed + all.skipped > 0 { exit::PARTIAL } else { exit::OK })
     }
 
-    async fn copy(&self, job: Job, bars: Arc<Bars>) -> Result<Summary, CopyError> {
-        let options = Options {
+    /// How to copy; `parents` makes missing folders above the target.
+    pub(crate) fn options(&self, parents: bool) -> Options {
+        Options {
             overwrite: self.force,
             preserve: self.preserve,
             keep_existing: self.no_clobber,
-            parents: job.parents,
+            parents,
             parallel: self.parallel,
             extents: EXTENTS_PER_CONNECTION * self.connections,
             resume: !self.no_resume,
             retry_for: self.retry_for(),
-        };
+        }
+    }
+
+    async fn copy(&self, job: Job, bars: Arc<Bars>) -> Result<Summary, CopyError> {
+        let options = self.options(job.parents);
         bars.set_prefix(job.prefix);
         let copy = Copy::new(job.from, job.to, options, bars);
         match job.is_folder {
@@ -114,7 +119,7 @@ impl TransferArgs {
 }
 
 /// What to do about a status, in the options of `put` and `get`.
-fn hint(status: Status) -> &'static str {
+pub(super) fn hint(status: Status) -> &'static str {
     match status {
         Status::Exists => " (-f replaces it)",
         Status::IsFolder => " (-r takes folders)",

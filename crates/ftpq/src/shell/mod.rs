@@ -124,7 +124,7 @@ async fn interactive(client: &mut Client) -> anyhow::Result<u8> {
         let ran = tokio::select! {
             ran = execute(client, &line) => ran,
             _ = interrupts.recv() => {
-                say("interrupted: what is complete stays, nothing half is left");
+                say("interrupted: what is complete stays, nothing half is seen; the same again goes on from there");
                 Ok(Ran::Code(exit::SIGINT))
             }
         };

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{FullDisk, Program, World, all_names, fifo, holds, pattern, sparse, until};
+use crate::support::{FullDisk, Program, World, all_names, fifo, holds, pattern, solid, until, visible_names};
 
 #[test]
 fn an_unknown_verb_is_named() {
@@ -146,9 +146,9 @@ fn a_source_that_vanished_is_not_found() {
 #[test]
 fn a_source_that_changes_while_it_is_read_is_an_error() {
     let world = World::serving();
-    let size = 1 << 30;
-    sparse(&world.served().join("remote"), size);
-    sparse(&world.work().join("local"), size);
+    let size = 400 << 20;
+    solid(&world.served().join("remote"), size);
+    solid(&world.work().join("local"), size);
     fs::write(world.work().join("old"), "old").unwrap();
     fs::write(world.served().join("old"), "old").unwrap();
     let touch = |file: &Path| {
@@ -171,7 +171,7 @@ fn a_source_that_changes_while_it_is_read_is_an_error() {
 
     for folder in [world.work(), world.served()] {
         assert_eq!(fs::read(folder.join("old")).unwrap(), b"old");
-        assert_eq!(all_names(&folder).len(), 2, "{:?}", all_names(&folder));
+        assert_eq!(visible_names(&folder).len(), 2, "{:?}", all_names(&folder));
     }
 }
 
@@ -203,9 +203,9 @@ fn a_local_file_that_cannot_be_read_is_an_error() {
 #[test]
 fn a_server_that_is_gone_in_the_middle_leaves_nothing_half() {
     let mut world = World::serving();
-    let size = 2 << 30;
-    sparse(&world.work().join("up"), size);
-    sparse(&world.served().join("down"), size);
+    let size = 600 << 20;
+    solid(&world.work().join("up"), size);
+    solid(&world.served().join("down"), size);
     fs::create_dir(world.path("new")).unwrap();
     fs::write(world.path("old"), "old").unwrap();
     let puts = [world.client().args(["put", "--retry-for", "0", "up"]).spawn()];
@@ -222,11 +222,11 @@ fn a_server_that_is_gone_in_the_middle_leaves_nothing_half() {
     }
     // The idle timeout runs from the first keep-alive that nobody answered: 40 s, and a busy machine's share.
     assert!(killed.elapsed() < Duration::from_secs(50), "noticed only after {:?}", killed.elapsed());
-    assert!(all_names(&world.path("new")).is_empty(), "{:?}", all_names(&world.path("new")));
+    assert!(visible_names(&world.path("new")).is_empty(), "{:?}", all_names(&world.path("new")));
     assert_eq!(fs::read(world.path("old")).unwrap(), b"old");
     world.start();
     assert_eq!(world.ftpq(["ls", "-a"]).ok().lines(), ["down"]);
-    assert_eq!(all_names(&world.served()), ["down"]);
+    assert_eq!(visible_names(&world.served()), ["down"]);
 }
 
 #[test]

@@ -4,42 +4,52 @@ use std::fs;
 
 use rustix::process::Signal;
 
-use crate::support::{World, all_names, pattern, sparse, until};
+use crate::support::{World, all_names, pattern, solid, until, visible_names};
 
-const BIG: u64 = 2 << 30;
+const BIG: u64 = 600 << 20;
+
+/// With so much on the way, some extents are through.
+const ENOUGH: u64 = 80 << 20;
 
 #[test]
-fn ctrl_c_during_an_upload_leaves_nothing_on_the_server() {
+fn ctrl_c_during_an_upload_leaves_nothing_to_be_seen_and_the_next_run_goes_on() {
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let world = World::serving();
-        sparse(&world.work().join("big"), BIG);
+        solid(&world.work().join("big"), BIG);
         fs::write(world.served().join("old"), "old").unwrap();
         let put = world.client().args(["put", "-f", "big", "--to", "old"]).spawn();
-        until("the upload is under way", || world.server().process.bytes_written() > 16 << 20);
+        until("the upload is under way", || world.server().process.bytes_written() > ENOUGH);
         put.signal(signal);
         let run = put.wait().ends(code);
         assert_eq!(run.stderr.contains("ftpq: interrupted"), code == 130, "{}", run.stderr);
         // The server has noticed, and not by a timeout.
-        let line = world.server().log.wait_for("UPLD /old");
+        let line = world.server().log.wait_for("WRITE /old");
         assert!(line.contains("cancelled"), "{line}");
-        assert_eq!(all_names(&world.served()), ["old"]);
+        assert_eq!(world.ftpq(["ls", "-a"]).ok().lines(), ["old"]);
         assert_eq!(fs::read(world.served().join("old")).unwrap(), b"old");
-        world.ftpq(["ls"]).ok();
+        let run = world.ftpq(["put", "-f", "big", "--to", "old"]).ok();
+        assert!(run.stderr.contains("kept from before"), "{}", run.stderr);
+        assert_eq!(all_names(&world.served()), ["old"]);
+        assert!(fs::read(world.served().join("old")).unwrap() == fs::read(world.work().join("big")).unwrap());
     }
 }
 
 #[test]
-fn ctrl_c_during_a_download_leaves_nothing_here() {
+fn ctrl_c_during_a_download_leaves_nothing_to_be_seen_and_the_next_run_goes_on() {
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let world = World::serving();
-        sparse(&world.served().join("big"), BIG);
+        solid(&world.served().join("big"), BIG);
         let get = world.client().args(["get", "big"]).spawn();
-        until("the download is under way", || get.process.bytes_written() > 16 << 20);
+        until("the download is under way", || get.process.bytes_written() > ENOUGH);
         get.signal(signal);
         get.wait().ends(code);
-        assert!(all_names(&world.work()).is_empty(), "{:?}", all_names(&world.work()));
-        let line = world.server().log.wait_for("DWLD /big");
+        assert!(visible_names(&world.work()).is_empty(), "{:?}", all_names(&world.work()));
+        let line = world.server().log.wait_for("READ /big");
         assert!(line.contains("cancelled"), "{line}");
+        let run = world.ftpq(["get", "big"]).ok();
+        assert!(run.stderr.contains("kept from before"), "{}", run.stderr);
+        assert_eq!(all_names(&world.work()), ["big"]);
+        fs::remove_file(world.work().join("big")).unwrap();
     }
 }
 
@@ -65,22 +75,26 @@ fn ctrl_c_during_a_tree_leaves_only_whole_files() {
     }
 }
 
-/// A client that was killed leaves nothing either.
+/// A client that was killed leaves nothing to be seen either; `--no-resume` wants nothing of it.
 #[test]
 fn a_client_that_is_killed_leaves_nothing_half() {
     let world = World::serving();
-    sparse(&world.work().join("up"), BIG);
-    sparse(&world.served().join("down"), BIG);
+    solid(&world.work().join("up"), BIG);
+    solid(&world.served().join("down"), BIG);
     let get = world.client().args(["get", "down"]).spawn();
-    until("the download is under way", || get.process.bytes_written() > 16 << 20);
+    until("the download is under way", || get.process.bytes_written() > ENOUGH);
     get.signal(Signal::KILL);
     assert_eq!(get.wait().code, -9);
-    assert_eq!(all_names(&world.work()), ["up"]);
+    assert_eq!(visible_names(&world.work()), ["up"]);
+    let run = world.ftpq(["get", "--no-resume", "down"]).ok();
+    assert!(!run.stderr.contains("kept from before"), "{}", run.stderr);
+    assert_eq!(all_names(&world.work()), ["down", "up"]);
     let put = world.client().args(["put", "up"]).spawn();
-    until("the upload is under way", || world.server().process.bytes_written() > 16 << 20);
+    until("the upload is under way", || world.server().process.bytes_written() > ENOUGH);
     put.signal(Signal::KILL);
     assert_eq!(put.wait().code, -9);
-    assert_eq!(all_names(&world.served()), ["down"]);
-    world.server().log.wait_for("UPLD /up");
-    assert_eq!(all_names(&world.served()), ["down"]);
+    assert_eq!(visible_names(&world.served()), ["down"]);
+    let run = world.ftpq(["put", "--no-resume", "up"]).ok();
+    assert!(!run.stderr.contains("kept from before"), "{}", run.stderr);
+    assert_eq!(all_names(&world.served()), ["down", "up"]);
 }

@@ -6,7 +6,7 @@ use std::{
     io::{BufRead, BufReader},
 };
 
-use crate::support::{Process, World, sparse, until};
+use crate::support::{Process, World, solid, until};
 
 /// For each side, whatever is moved.
 const LIMIT_KIB: u64 = 64 * 1024;
@@ -15,7 +15,7 @@ const LIMIT_KIB: u64 = 64 * 1024;
 fn files_of_any_size_pass_through_little_memory() {
     let size = if env::var_os("FTPQ_LONG").is_some() { 4 << 30 } else { 1 << 30 };
     let world = World::in_memory(size);
-    sparse(&world.work().join("big"), size);
+    solid(&world.work().join("big"), size);
     for command in ["put", "get"] {
         let mut client = world.client().args([command, "-f", "big"]).spawn();
         let mut peak = 0;

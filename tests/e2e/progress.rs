@@ -2,12 +2,12 @@
 
 use std::fs;
 
-use crate::support::{Terminal, World, sparse};
+use crate::support::{Terminal, World, solid};
 
 #[test]
 fn a_terminal_shows_bars_and_then_one_summary_line() {
     let world = World::serving();
-    sparse(&world.work().join("big.bin"), 512 << 20);
+    solid(&world.work().join("big.bin"), 256 << 20);
     let server = world.server().name();
     for (command, done) in [("put", "put"), ("get", "got")] {
         let args = [command, "-f", "-s", &server, "big.bin"];
@@ -15,8 +15,8 @@ fn a_terminal_shows_bars_and_then_one_summary_line() {
         // The file's own bar, and all files' together.
         terminal.expect("big.bin");
         terminal.expect("total");
-        terminal.expect("512.00 MiB");
-        terminal.expect(&format!("{done} 1 file, 512.00 MiB in "));
+        terminal.expect("256.00 MiB");
+        terminal.expect(&format!("{done} 1 file, 256.00 MiB in "));
         terminal.expect("/s), verified\n");
         assert_eq!(terminal.exit_code(), 0);
         assert!(terminal.raw().contains(&0x1b), "bars are drawn in place");
@@ -29,7 +29,7 @@ fn a_terminal_shows_bars_and_then_one_summary_line() {
 #[test]
 fn quiet_shows_nothing_at_a_terminal_either() {
     let world = World::serving();
-    sparse(&world.work().join("big.bin"), 64 << 20);
+    solid(&world.work().join("big.bin"), 64 << 20);
     let mut terminal = Terminal::start(&world, &world.home(), ["put", "-q", "-s", &world.server().name(), "big.bin"]);
     assert_eq!(terminal.exit_code(), 0);
     assert_eq!(terminal.text(), "");

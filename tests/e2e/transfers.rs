@@ -228,7 +228,8 @@ fn get_to_a_dash_writes_to_standard_output() {
     fs::write(world.served().join("binary"), pattern(3_000_000)).unwrap();
     let run = world.ftpq(["get", "binary", "there", "--to", "-"]).ok();
     assert!(run.bytes == [pattern(3_000_000), pattern(5000)].concat(), "{} bytes", run.bytes.len());
-    assert_eq!(run.stderr, "");
+    assert_eq!(run.stderr.lines().filter(|line| line.contains("verified")).count(), 2, "{}", run.stderr);
+    assert_eq!(world.ftpq(["get", "-q", "binary", "--to", "-"]).ok().stderr, "");
     assert_eq!(all_names(&world.work()), ["here"]);
     world.ftpq(["get", "nothing", "--to", "-"]).fails(3, "/nothing");
 }

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
     fs::{self, File},
+    io::{self, Read},
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
@@ -28,9 +29,10 @@ pub(crate) fn holds(file: impl AsRef<Path>, len: usize) {
     assert!(bytes == pattern(len), "{} differs", file.display());
 }
 
-/// A file of `len` bytes that takes no room.
-pub(crate) fn sparse(file: &Path, len: u64) {
-    File::create(file).unwrap().set_len(len).unwrap();
+/// A file of `len` bytes that are all there: what has holes is over too soon.
+pub(crate) fn solid(file: &Path, len: u64) {
+    let mut file = File::create(file).unwrap();
+    io::copy(&mut io::repeat(1).take(len), &mut file).unwrap();
 }
 
 /// A FIFO.
@@ -89,6 +91,12 @@ pub(crate) fn assert_same_tree(one: &Path, other: &Path) {
     for (name, bytes) in &one {
         assert!(other[name] == *bytes, "{} differs", name.display());
     }
+}
+
+/// The names in a folder that ftpq shows: not those under which it keeps what is unfinished.
+pub(crate) fn visible_names(folder: &Path) -> Vec<String> {
+    let kept = |name: &String| name.strip_prefix(".ftpq-").is_some_and(|rest| rest.len() == 32);
+    all_names(folder).into_iter().filter(|name| !kept(name)).collect()
 }
 
 /// All names in a folder, hidden ones too.

@@ -10,7 +10,9 @@ mod server;
 mod terminal;
 mod world;
 
-pub(crate) use files::{FullDisk, all_names, assert_same_tree, fifo, holds, odd_names, pattern, sparse, tree};
+pub(crate) use files::{
+    FullDisk, all_names, assert_same_tree, fifo, holds, odd_names, pattern, solid, tree, visible_names,
+};
 pub(crate) use lines::Lines;
 pub(crate) use process::{PATIENCE, Process, until};
 pub(crate) use program::{Program, Run};

@@ -1,7 +1,15 @@
 //! What `LocalFs` promises, on a real file system.
 
-use std::{fs, os::unix::fs::symlink, path::PathBuf};
+mod faults;
+mod staging;
 
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
 use ftpq_proto::Status;
 
 use super::*;
@@ -15,10 +23,26 @@ struct Folder {
 impl Folder {
     /// A storage in `…/root`, beside which tests may put what must not be reached.
     fn new() -> Self {
-        let outer = tempfile::tempdir().unwrap();
+        Self::on(&std::env::temp_dir())
+    }
+
+    /// The same on another file system.
+    fn on(outer: &Path) -> Self {
+        let outer = tempfile::tempdir_in(outer).unwrap();
         fs::create_dir(outer.path().join("root")).unwrap();
         let storage = LocalFs::open(&outer.path().join("root")).unwrap();
         Self { outer, storage }
+    }
+
+    /// As after the end of this process: what it had open is closed, as far as the test has not kept it.
+    fn restart(&mut self) {
+        self.storage = LocalFs::open(&self.path("")).unwrap();
+    }
+
+    /// Hands every system call to `hook`, from now on.
+    fn hook(&mut self, hook: Arc<dyn sys::Hook>) {
+        let root = Root::open(&self.path("")).unwrap().with_sys(sys::Sys { hook: Some(hook) });
+        self.storage = LocalFs { root: Arc::new(root), stagings: Arc::default() };
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -63,8 +87,6 @@ impl Folder {
         names
     }
 }
-
-use bytes::Bytes;
 
 fn remote(path: &str) -> RemotePath {
     path.parse().unwrap()

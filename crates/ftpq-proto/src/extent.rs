@@ -76,8 +76,8 @@ impl Extents {
 }
 
 /// A part that holds nothing but zeros and takes no room on disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "(u64, u64)", into = "(u64, u64)")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(into = "(u64, u64)")]
 pub struct Hole {
     /// Bytes before it.
     pub offset: u64,
@@ -94,6 +94,16 @@ impl From<(u64, u64)> for Hole {
 impl From<Hole> for (u64, u64) {
     fn from(hole: Hole) -> Self {
         (hole.offset, hole.length)
+    }
+}
+
+/// Two numbers and no more: what is said of a hole must not be ignored.
+impl<'de> Deserialize<'de> for Hole {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let [offset, length] = crate::codec::bounded::<_, u64, 2>(deserializer)?
+            .try_into()
+            .map_err(|_| serde::de::Error::custom("a hole has an offset and a length"))?;
+        Ok(Self { offset, length })
     }
 }
 

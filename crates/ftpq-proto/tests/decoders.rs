@@ -7,10 +7,14 @@ use std::fmt::Debug;
 
 use ciborium::Value;
 use ftpq_proto::{
-    Digest, Entry, Kind, Name, RemotePath, Right, Rights, Spec, Status, Timestamp, UserPath,
+    Digest, Entry, Extents, Hole, Holes, Kind, Name, RemotePath, Right, Rights, Spec, Status, Timestamp, UploadId,
+    UserPath, Version,
     codec::{self, DecodeError, EncodeError, PREFIX_LEN},
-    commands::{cd, con, dwld, list, mkdir, mv, rm, stat, upld},
-    limits::{FEATURES_MAX, FRAME_MAX, LIST_PAGE_MAX, NAME_MAX, TEXT_MAX, VERBS_MAX},
+    commands::{begin, cd, commit, con, dwld, list, mkdir, mv, prove, read, rm, stat, upld, write},
+    limits::{
+        EXTENT_MAX, EXTENT_MIN, EXTENTS_MAX, FEATURES_MAX, FRAME_MAX, HELD_PAGE_MAX, HOLES_MAX, LIST_PAGE_MAX,
+        NAME_MAX, PATH_MAX, TEXT_MAX, VERBS_MAX,
+    },
     message::{Failed, Reply, Request, Response, Trailer},
 };
 use proptest::{collection::vec, option, prelude::*, sample};
@@ -48,6 +52,73 @@ proptest! {
         survives(args)?;
         survives(file)?;
         survives(sent)?;
+        survives(dwld::Large {})?;
+    }
+
+    #[test]
+    fn begin_comes_back_as_it_was_said(args in begin_args(), held in held(), begun in begun()) {
+        survives(args)?;
+        survives(held)?;
+        survives(begun)?;
+    }
+
+    #[test]
+    fn write_prove_and_commit_come_back_as_they_were_said(
+        write in write_args(),
+        written in written(),
+        prove in prove_args(),
+        same: bool,
+        commit in commit_args(),
+    ) {
+        survives(write)?;
+        survives(written)?;
+        survives(prove)?;
+        survives(prove::Proved { same })?;
+        survives(commit)?;
+    }
+
+    #[test]
+    fn read_comes_back_as_it_was_said(args in read_args(), part in part(), digest in digest()) {
+        survives(args)?;
+        survives(part)?;
+        survives(read::Sent { digest })?;
+    }
+
+    #[test]
+    fn holes_are_those_of_a_file_or_refused(pairs in vec(hole(), 0..8), length: u64) {
+        let decoded = decode::<Holes>(&pairs).ok();
+        let mut end = None;
+        let mut total = 0;
+        let good = pairs.iter().all(|&(offset, length)| {
+            let (before, after) = (end, u128::from(offset) + u128::from(length));
+            (end, total) = (Some(after), total + length as u128);
+            length > 0 && after <= u64::MAX.into() && before.is_none_or(|before| u128::from(offset) > before)
+        });
+        prop_assert_eq!(decoded.is_some(), good);
+        if let Some(holes) = decoded {
+            prop_assert_eq!(holes.iter().map(<(u64, u64)>::from).collect::<Vec<_>>(), pairs);
+            let fits = end.unwrap_or(0) <= u128::from(length);
+            prop_assert_eq!(holes.data_in(length).map(u128::from), fits.then(|| u128::from(length) - total));
+        }
+    }
+
+    /// Whatever a peer calls a cut, it is one or none, and costs nothing to try.
+    #[test]
+    fn a_cut_covers_the_file_or_is_none(size: u64, small in 0..(1_u64 << 45), shift in 0..64_u32, odd: u64) {
+        for (size, length) in [(size, odd), (size, 1 << shift), (small, 1 << shift), (small, odd), (size, 0)] {
+            let Some(extents) = Extents::new(size, length) else { continue };
+            prop_assert!(length.is_power_of_two() && (EXTENT_MIN..=EXTENT_MAX).contains(&length));
+            prop_assert!((2..=EXTENTS_MAX).contains(&extents.count()));
+            let last = extents.get(extents.count() - 1).unwrap();
+            prop_assert_eq!((last.offset + last.length, last.offset % length), (size, 0));
+            prop_assert!(last.length > 0 && last.length <= length);
+            for beyond in [extents.count(), u32::MAX] {
+                prop_assert_eq!(extents.get(beyond), None);
+            }
+        }
+        if let Some(extents) = Extents::of(small) {
+            prop_assert_eq!(Extents::new(small, extents.length()), Some(extents));
+        }
     }
 
     #[test]
@@ -124,6 +195,103 @@ fn the_largest_page_of_the_longest_names_fits_a_frame() {
 }
 
 #[test]
+fn the_largest_page_of_extents_fits_a_frame() {
+    let extent = begin::HeldExtent { index: u32::MAX, digest: Some([0xff; 32].into()) };
+    let mut held = begin::Held { extents: vec![extent; HELD_PAGE_MAX] };
+    let response = Response::Item(Value::serialized(&held).unwrap());
+    assert_eq!(decode::<Response>(&response), Ok(response));
+    takes(&held);
+    held.extents.push(extent);
+    refuses(&held);
+}
+
+#[test]
+fn the_largest_messages_about_large_files_fit_a_frame() {
+    let (path, cwd) = (longest_path(), longest_path().resolve(&RemotePath::root()).unwrap());
+    let (digest, upload) = (Digest::from([0xff; 32]), UploadId::from([0xff; 32]));
+    let mtime = Timestamp::new(i64::MIN, 999_999_999);
+    fits(&cwd, begin::VERB, begin_with(&path));
+    let (index, mode) = (u32::MAX, Some(u32::MAX));
+    fits(&cwd, write::VERB, write::Args { path: path.clone(), upload, index, holes: most_holes() });
+    fits(&cwd, prove::VERB, prove::Args { path: path.clone(), upload, index, digest });
+    fits(&cwd, commit::VERB, commit::Args { path: path.clone(), upload, digest, mode, mtime });
+    let [size, extent] = [u64::MAX; 2];
+    let read = read::Args { path: path.clone(), version: digest.into(), size, extent, index, digest_only: true };
+    fits(&cwd, read::VERB, read);
+    let upld = upld::Args {
+        path: path.clone(),
+        size: Some(u64::MAX),
+        holes: most_holes(),
+        overwrite: true,
+        accept_same: true,
+        parents: true,
+        eager: true,
+        mode,
+        mtime,
+    };
+    fits(&cwd, upld::VERB, upld);
+    let head = dwld::File {
+        path: cwd,
+        size: u64::MAX,
+        version: digest.into(),
+        sparse: true,
+        holes: most_holes(),
+        mtime: mtime.unwrap(),
+        mode: u32::MAX,
+    };
+    takes(&Response::Head(Value::serialized(&head).unwrap()));
+    takes(&Response::Head(Value::serialized(&read::Part { holes: most_holes() }).unwrap()));
+}
+
+#[test]
+fn holes_over_the_limit_are_refused_wherever_they_stand() {
+    let pairs = |count: u64| (0..count).map(|index| Value::Array(vec![(2 * index).into(), 1.into()])).collect();
+    let holes = |over| Value::Array(pairs(HOLES_MAX as u64 + over));
+    let path = || ("path", Value::from("f"));
+    let write =
+        |over| map([path(), ("upload", Value::Bytes(vec![0; 32])), ("index", 0.into()), ("holes", holes(over))]);
+    let upload = |over| map([path(), ("size", 5.into()), ("holes", holes(over))]);
+    let part = |over| map([("holes", holes(over))]);
+    for (over, fits) in [(0, true), (1, false)] {
+        assert_eq!(decode::<write::Args>(&write(over)).is_ok(), fits);
+        assert_eq!(decode::<upld::Args>(&upload(over)).is_ok(), fits);
+        assert_eq!(decode::<read::Part>(&part(over)).is_ok(), fits);
+    }
+}
+
+#[test]
+fn holes_that_no_file_has_are_refused() {
+    for bad in [
+        &[(5, 0)][..],
+        &[(0, 10), (10, 5)],
+        &[(0, 10), (5, 10)],
+        &[(9, 1), (0, 1)],
+        &[(1, u64::MAX)],
+        &[(u64::MAX, 1)],
+        &[(0, 1), (u64::MAX, u64::MAX)],
+    ] {
+        refuses_as::<Holes>(&bad);
+    }
+    assert_eq!(decode::<Holes>(&[(0, u64::MAX)]).unwrap().data_in(u64::MAX), Some(0));
+    refuses_as::<Holes>(&[(0, 1, 2)]);
+    assert!(Value::serialized(&[(0, 1, 2)]).unwrap().deserialized::<Holes>().is_err());
+    refuses_as::<Holes>(&[(-1, 1)]);
+    refuses_as::<Holes>(&[[0]]);
+    refuses_as::<Holes>(&"");
+}
+
+#[test]
+fn a_name_of_an_upload_or_version_has_its_length_and_is_not_logged() {
+    for len in [0, 31, 33] {
+        refuses_as::<UploadId>(&Value::Bytes(vec![0x17; len]));
+        refuses_as::<Version>(&Value::Bytes(vec![0x17; len]));
+    }
+    let id = decode::<UploadId>(&Value::Bytes(vec![0x17; 32])).unwrap();
+    assert_eq!(id, UploadId::from([0x17; 32]));
+    assert!(!format!("{id:?}").contains("17"), "{id:?}");
+}
+
+#[test]
 fn more_than_the_stated_number_of_anything_is_refused() {
     let args =
         |versions, features| con::Args { versions: vec![1; versions], features: vec!["f".into(); features], ..args() };
@@ -168,7 +336,8 @@ fn options_that_are_left_out_are_off() {
     let path = || ("path", Value::from("f"));
     let upload = upld::Args {
         path: "f".parse().unwrap(),
-        size: 5,
+        size: Some(5),
+        holes: Holes::NONE,
         overwrite: false,
         accept_same: false,
         parents: false,
@@ -176,7 +345,33 @@ fn options_that_are_left_out_are_off() {
         mode: None,
         mtime: None,
     };
-    assert_eq!(decode(&map([path(), ("size", 5.into())])), Ok(upload));
+    assert_eq!(decode(&map([path(), ("size", 5.into())])), Ok(upload.clone()));
+    assert_eq!(decode(&map([path()])), Ok(upld::Args { size: None, ..upload }));
+    assert_eq!(decode(&map([path()])), Ok(dwld::Args { path: "f".parse().unwrap(), up_to: None, sparse: false }));
+    let begin = begin::Args {
+        path: "f".parse().unwrap(),
+        size: 5,
+        extent: 8,
+        fresh: false,
+        apart: None,
+        sparse: false,
+        overwrite: false,
+        same: None,
+        parents: false,
+    };
+    assert_eq!(decode(&map([path(), ("size", 5.into()), ("extent", 8.into())])), Ok(begin));
+    assert_eq!(decode(&map([])), Ok(begin::Begun { upload: None }));
+    assert_eq!(decode(&map([])), Ok(read::Part { holes: Holes::NONE }));
+    assert_eq!(decode(&map([("index", 7.into())])), Ok(begin::HeldExtent { index: 7, digest: None }));
+    let id = || Value::Bytes(vec![0x17; 32]);
+    let (upload, digest) = (UploadId::from([0x17; 32]), Digest::from([0x17; 32]));
+    let write = write::Args { path: "f".parse().unwrap(), upload, index: 7, holes: Holes::NONE };
+    assert_eq!(decode(&map([path(), ("upload", id()), ("index", 7.into())])), Ok(write));
+    let commit = commit::Args { path: "f".parse().unwrap(), upload, digest, mode: None, mtime: None };
+    assert_eq!(decode(&map([path(), ("upload", id()), ("digest", id())])), Ok(commit));
+    assert!(decode::<begin::Args>(&map([path(), ("size", 5.into())])).is_err());
+    assert!(decode::<write::Args>(&map([path(), ("index", 7.into())])).is_err());
+    assert!(decode::<commit::Args>(&map([path(), ("upload", id())])).is_err());
     assert_eq!(decode(&map([path()])), Ok(mkdir::Args { path: "f".parse().unwrap(), parents: false }));
     assert_eq!(decode(&map([path()])), Ok(rm::Args { path: "f".parse().unwrap(), recursive: false }));
     assert_eq!(decode(&map([])), Ok(list::Args { path: UserPath::default() }));
@@ -205,6 +400,11 @@ fn an_option_that_is_not_known_is_refused() {
     assert!(!tolerates!(mkdir_args()));
     assert!(!tolerates!(rm_args()));
     assert!(!tolerates!(mv_args()));
+    assert!(!tolerates!(begin_args()));
+    assert!(!tolerates!(write_args()));
+    assert!(!tolerates!(prove_args()));
+    assert!(!tolerates!(commit_args()));
+    assert!(!tolerates!(read_args()));
 }
 
 #[test]
@@ -223,6 +423,14 @@ fn a_newer_server_may_say_more() {
     assert!(tolerates!(made()));
     assert!(tolerates!(removed()));
     assert!(tolerates!(moved()));
+    assert!(tolerates!(Just(dwld::Large {})));
+    assert!(tolerates!(held()));
+    assert!(tolerates!(held_extent()));
+    assert!(tolerates!(begun()));
+    assert!(tolerates!(written()));
+    assert!(tolerates!(Just(prove::Proved { same: true })));
+    assert!(tolerates!(part()));
+    assert!(tolerates!(digest().prop_map(|digest| read::Sent { digest })));
     assert!(tolerates!(failed()));
     assert!(tolerates!(trailer()));
 }
@@ -254,7 +462,48 @@ fn takes<T: Message>(value: &T) {
 }
 
 fn refuses<T: Message>(value: &T) {
-    assert!(matches!(decode::<T>(value), Err(DecodeError::Malformed(_))));
+    refuses_as::<T>(value);
+}
+
+fn refuses_as<T: Message>(value: &(impl Serialize + Debug)) {
+    let decoded = decode::<T>(value);
+    assert!(matches!(decoded, Err(DecodeError::Malformed(_))), "{value:?} became {decoded:?}");
+}
+
+/// In a request from the longest folder there is.
+fn fits<A: Message>(cwd: &RemotePath, verb: &str, args: A) {
+    takes(&Request { verb: verb.into(), cwd: cwd.clone(), args });
+}
+
+/// As many holes as there may be, whose numbers take as many bytes as they can.
+fn most_holes() -> Holes {
+    let length = u64::MAX / HOLES_MAX as u64 / 2;
+    let first = u64::MAX - 2 * length * HOLES_MAX as u64;
+    let holes = (0..HOLES_MAX as u64).map(|index| Hole { offset: first + (2 * index + 1) * length, length });
+    let holes = Holes::new(holes.collect()).unwrap();
+    assert_eq!(holes.iter().count(), HOLES_MAX);
+    holes
+}
+
+/// Of bytes that are not UTF-8, which take no less room.
+fn longest_path() -> UserPath {
+    let component = [b"/".as_slice(), &[0xff; NAME_MAX]].concat();
+    let path: Vec<u8> = component.iter().copied().cycle().take(PATH_MAX).collect();
+    UserPath::new(path).unwrap()
+}
+
+fn begin_with(path: &UserPath) -> begin::Args {
+    begin::Args {
+        path: path.clone(),
+        size: u64::MAX,
+        extent: u64::MAX,
+        fresh: true,
+        apart: Some([0xff; 32].into()),
+        sparse: true,
+        overwrite: true,
+        same: Some([0xff; 32].into()),
+        parents: true,
+    }
 }
 
 fn survives<T: Message>(value: T) -> Result<(), TestCaseError> {
@@ -277,6 +526,9 @@ fn decode_as_everything(bytes: &[u8]) -> Result<(), TestCaseError> {
     }
     each!(con::Args, con::Welcome, list::Args, list::Page, list::Listed, cd::Args, cd::Folder);
     each!(upld::Args, upld::Go, upld::Committed, dwld::Args, dwld::File, dwld::Sent, stat::Args, stat::Found);
+    each!(dwld::Large, begin::Args, begin::Held, begin::HeldExtent, begin::Begun, write::Args, write::Written);
+    each!(prove::Args, prove::Proved, commit::Args, read::Args, read::Part, read::Sent);
+    each!(Hole, Holes, UploadId, Version);
     each!(mkdir::Args, mkdir::Made, rm::Args, rm::Removed, mv::Args, mv::Moved);
     each!(Request<mv::Args>, Failed, Trailer, Status, Digest, Entry, Name, RemotePath, Right, Rights, Spec);
     each!(Timestamp, UserPath);
@@ -347,6 +599,17 @@ fn any_message() -> impl Strategy<Value = Vec<u8>> {
         bytes(removed()),
         bytes(mv_args()),
         bytes(moved()),
+        bytes(request(begin_args())),
+        bytes(request(write_args())),
+        bytes(begin_args()),
+        bytes(held()),
+        bytes(begun()),
+        bytes(write_args()),
+        bytes(written()),
+        bytes(prove_args()),
+        bytes(commit_args()),
+        bytes(read_args()),
+        bytes(part()),
         bytes(response()),
         bytes(failed()),
         bytes(trailer()),
@@ -445,12 +708,13 @@ fn folder() -> impl Strategy<Value = cd::Folder> {
 prop_compose! {
     fn upld_args()(
         path in typed(),
-        size: u64,
+        size: Option<u64>,
+        holes in holes(),
         [overwrite, accept_same, parents, eager]: [bool; 4],
         mode: Option<u32>,
         mtime in option::of(timestamp()),
     ) -> upld::Args {
-        upld::Args { path, size, overwrite, accept_same, parents, eager, mode, mtime }
+        upld::Args { path, size, holes, overwrite, accept_same, parents, eager, mode, mtime }
     }
 }
 
@@ -459,17 +723,92 @@ fn committed() -> impl Strategy<Value = upld::Committed> {
 }
 
 fn dwld_args() -> impl Strategy<Value = dwld::Args> {
-    typed().prop_map(|path| dwld::Args { path })
+    (typed(), any::<Option<u64>>(), any::<bool>()).prop_map(|(path, up_to, sparse)| dwld::Args { path, up_to, sparse })
 }
 
 prop_compose! {
-    fn file()(path in path(), size: u64, mtime in timestamp(), mode: u32) -> dwld::File {
-        dwld::File { path, size, mtime, mode }
+    fn file()(
+        path in path(),
+        size: u64,
+        version in version(),
+        sparse: bool,
+        holes in holes(),
+        mtime in timestamp(),
+        mode: u32,
+    ) -> dwld::File {
+        dwld::File { path, size, version, sparse, holes, mtime, mode }
     }
 }
 
 fn sent() -> impl Strategy<Value = dwld::Sent> {
     (any::<u64>(), digest()).prop_map(|(length, digest)| dwld::Sent { length, digest })
+}
+
+prop_compose! {
+    fn begin_args()(
+        path in typed(),
+        [size, extent]: [u64; 2],
+        [fresh, sparse, overwrite, parents]: [bool; 4],
+        [apart, same] in [option::of(digest()), option::of(digest())],
+    ) -> begin::Args {
+        begin::Args { path, size, extent, fresh, apart, sparse, overwrite, same, parents }
+    }
+}
+
+fn held() -> impl Strategy<Value = begin::Held> {
+    vec(held_extent(), 0..20).prop_map(|extents| begin::Held { extents })
+}
+
+fn held_extent() -> impl Strategy<Value = begin::HeldExtent> {
+    (any::<u32>(), option::of(digest())).prop_map(|(index, digest)| begin::HeldExtent { index, digest })
+}
+
+fn begun() -> impl Strategy<Value = begin::Begun> {
+    option::of(upload_id()).prop_map(|upload| begin::Begun { upload })
+}
+
+prop_compose! {
+    fn write_args()(path in typed(), upload in upload_id(), index: u32, holes in holes()) -> write::Args {
+        write::Args { path, upload, index, holes }
+    }
+}
+
+fn written() -> impl Strategy<Value = write::Written> {
+    digest().prop_map(|digest| write::Written { digest })
+}
+
+prop_compose! {
+    fn prove_args()(path in typed(), upload in upload_id(), index: u32, digest in digest()) -> prove::Args {
+        prove::Args { path, upload, index, digest }
+    }
+}
+
+prop_compose! {
+    fn commit_args()(
+        path in typed(),
+        upload in upload_id(),
+        digest in digest(),
+        mode: Option<u32>,
+        mtime in option::of(timestamp()),
+    ) -> commit::Args {
+        commit::Args { path, upload, digest, mode, mtime }
+    }
+}
+
+prop_compose! {
+    fn read_args()(
+        path in typed(),
+        version in version(),
+        [size, extent]: [u64; 2],
+        index: u32,
+        digest_only: bool,
+    ) -> read::Args {
+        read::Args { path, version, size, extent, index, digest_only }
+    }
+}
+
+fn part() -> impl Strategy<Value = read::Part> {
+    holes().prop_map(|holes| read::Part { holes })
 }
 
 fn stat_args() -> impl Strategy<Value = stat::Args> {
@@ -563,6 +902,32 @@ fn rights() -> impl Strategy<Value = Rights> {
 
 fn timestamp() -> impl Strategy<Value = Timestamp> {
     (any::<i64>(), 0..1_000_000_000_u32).prop_map(|(secs, nanos)| Timestamp::new(secs, nanos).unwrap())
+}
+
+/// Good ones, with gaps of any size between them.
+fn holes() -> impl Strategy<Value = Holes> {
+    vec((1..1_u64 << 50, 1..1_u64 << 50), 0..20).prop_map(|steps| {
+        let mut end = 0;
+        let holes = steps.into_iter().map(|(gap, length)| {
+            let offset = end + gap;
+            end = offset + length;
+            Hole { offset, length }
+        });
+        Holes::new(holes.collect()).unwrap()
+    })
+}
+
+/// What may be a hole, mostly not after another: near each other, or near the end of all numbers.
+fn hole() -> impl Strategy<Value = (u64, u64)> {
+    prop_oneof![6 => (0..64_u64, 0..8_u64), 1 => (any::<u64>(), any::<u64>()), 1 => (u64::MAX - 4..=u64::MAX, 0..6_u64)]
+}
+
+fn upload_id() -> impl Strategy<Value = UploadId> {
+    any::<[u8; 32]>().prop_map(UploadId::from)
+}
+
+fn version() -> impl Strategy<Value = Version> {
+    digest().prop_map(Version::from)
 }
 
 fn digest() -> impl Strategy<Value = Digest> {

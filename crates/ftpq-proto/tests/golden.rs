@@ -7,9 +7,10 @@ use std::{collections::BTreeMap, fmt::Debug, fs, path::Path};
 
 use ciborium::Value;
 use ftpq_proto::{
-    Digest, Entry, Kind, Name, RemotePath, Right, Rights, Spec, Status, Timestamp, UserPath, VERSION,
+    Digest, Entry, Hole, Holes, Kind, Name, RemotePath, Right, Rights, Spec, Status, Timestamp, UploadId, UserPath,
+    VERSION, Version,
     codec::{self, PREFIX_LEN},
-    commands::{cd, con, dwld, list, mkdir, mv, rm, stat, upld},
+    commands::{begin, cd, commit, con, dwld, list, mkdir, mv, prove, read, rm, stat, upld, write},
     message::{Failed, Reply, Request, Response, Trailer},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -36,6 +37,14 @@ fn every_message_has_the_bytes_in_the_file() {
     assert!(golden.is_empty(), "lines without a sample: {:?}", golden.keys());
 }
 
+#[test]
+fn a_download_ends_with_one_of_its_two_replies_and_nothing_around_it() {
+    let sent = dwld::Sent { length: 5, digest: digest() };
+    assert_eq!(codec::encode(&dwld::Ended::Sent(sent.clone())).unwrap(), codec::encode(&sent).unwrap());
+    let large = dwld::Large {};
+    assert_eq!(codec::encode(&dwld::Ended::Large(large)).unwrap(), codec::encode(&large).unwrap());
+}
+
 /// A message, its frame, and how to see that the frame still means the same.
 struct Sample {
     name: String,
@@ -51,6 +60,7 @@ impl<T: Serialize + DeserializeOwned + PartialEq + Debug + Clone + 'static> Mess
 
 fn samples() -> Vec<Sample> {
     let mut samples = verbs();
+    samples.extend(extents());
     samples.push(message("trailer", Trailer { digest: digest() }));
     samples.push(refusal("refusal", Status::NotFound, "/å: no such file or folder"));
     for &status in Status::ALL {
@@ -93,7 +103,8 @@ fn verbs() -> Vec<Sample> {
             "upld.request-with-every-option",
             upld::VERB,
             upld::Args {
-                size: u64::MAX,
+                size: Some(u64::MAX),
+                holes: holes(),
                 overwrite: true,
                 accept_same: true,
                 parents: true,
@@ -103,11 +114,19 @@ fn verbs() -> Vec<Sample> {
                 ..upload()
             },
         ),
+        request("upld.request-of-unknown-size", upld::VERB, upld::Args { size: None, ..upload() }),
         head("upld.head", upld::Go {}),
         reply("upld.reply", upld::Committed { path: path("/a/f"), length: 5, digest: digest() }),
-        request("dwld.request", dwld::VERB, dwld::Args { path: typed("f") }),
-        head("dwld.head", dwld::File { path: path("/a/f"), size: 5, mtime: mtime(), mode: 0o644 }),
+        request("dwld.request", dwld::VERB, dwld::Args { path: typed("f"), up_to: None, sparse: false }),
+        request(
+            "dwld.request-with-every-option",
+            dwld::VERB,
+            dwld::Args { path: typed("f"), up_to: Some(16 * 1024 * 1024), sparse: true },
+        ),
+        head("dwld.head", file()),
+        head("dwld.head-of-a-sparse-file", dwld::File { sparse: true, holes: holes(), ..file() }),
         reply("dwld.reply", dwld::Sent { length: 5, digest: digest() }),
+        reply("dwld.reply-large", dwld::Large {}),
         request("stat.request", stat::VERB, stat::Args { path: typed("/") }),
         reply(
             "stat.reply",
@@ -127,10 +146,114 @@ fn verbs() -> Vec<Sample> {
     ]
 }
 
+/// What the verbs of large files say, in the order of a transfer.
+fn extents() -> Vec<Sample> {
+    let commit = || commit::Args { path: typed("f"), upload: upload_id(), digest: digest(), mode: None, mtime: None };
+    let write = || write::Args { path: typed("f"), upload: upload_id(), index: 1, holes: Holes::NONE };
+    vec![
+        request("begin.request", begin::VERB, begin()),
+        request(
+            "begin.request-with-every-option",
+            begin::VERB,
+            begin::Args {
+                size: 1 << 44,
+                extent: 1 << 30,
+                fresh: true,
+                apart: Some([0xa5; 32].into()),
+                sparse: true,
+                overwrite: true,
+                same: Some(digest()),
+                parents: true,
+                ..begin()
+            },
+        ),
+        item("begin.item-without-extents", begin::Held { extents: vec![] }),
+        item(
+            "begin.item",
+            begin::Held {
+                extents: vec![
+                    begin::HeldExtent { index: 0, digest: None },
+                    begin::HeldExtent { index: u32::MAX, digest: Some(digest()) },
+                ],
+            },
+        ),
+        reply("begin.reply", begin::Begun { upload: Some(upload_id()) }),
+        reply("begin.reply-there-already", begin::Begun { upload: None }),
+        request("write.request", write::VERB, write()),
+        request("write.request-with-holes", write::VERB, write::Args { holes: holes(), ..write() }),
+        reply("write.reply", write::Written { digest: digest() }),
+        request(
+            "prove.request",
+            prove::VERB,
+            prove::Args { path: typed("f"), upload: upload_id(), index: 16 * 1024 - 1, digest: digest() },
+        ),
+        reply("prove.reply", prove::Proved { same: true }),
+        reply("prove.reply-not-the-same", prove::Proved { same: false }),
+        request("commit.request", commit::VERB, commit()),
+        request(
+            "commit.request-with-every-option",
+            commit::VERB,
+            commit::Args { mode: Some(0o600), mtime: Some(mtime()), ..commit() },
+        ),
+        reply("commit.reply", commit::Committed { path: path("/a/f"), length: 1 << 44, digest: digest() }),
+        request("read.request", read::VERB, read()),
+        request("read.request-digest-only", read::VERB, read::Args { digest_only: true, ..read() }),
+        head("read.head", read::Part { holes: Holes::NONE }),
+        head("read.head-with-holes", read::Part { holes: holes() }),
+        reply("read.reply", read::Sent { digest: digest() }),
+    ]
+}
+
+fn begin() -> begin::Args {
+    begin::Args {
+        path: typed("f"),
+        size: 20_000_000,
+        extent: 8 * 1024 * 1024,
+        fresh: false,
+        apart: None,
+        sparse: false,
+        overwrite: false,
+        same: None,
+        parents: false,
+    }
+}
+
+fn read() -> read::Args {
+    let (size, extent) = (20_000_000, 8 * 1024 * 1024);
+    read::Args { path: typed("f"), version: version(), size, extent, index: 2, digest_only: false }
+}
+
+fn file() -> dwld::File {
+    dwld::File {
+        path: path("/a/f"),
+        size: 5,
+        version: version(),
+        sparse: false,
+        holes: Holes::NONE,
+        mtime: mtime(),
+        mode: 0o644,
+    }
+}
+
+/// One at the start, one that reaches as far as a number can.
+fn holes() -> Holes {
+    let last = Hole { offset: u64::MAX - 4096, length: 4096 };
+    Holes::new(vec![Hole { offset: 0, length: 1 }, last]).unwrap()
+}
+
+fn upload_id() -> UploadId {
+    [0x17; 32].into()
+}
+
+fn version() -> Version {
+    Digest::from([0x2e; 32]).into()
+}
+
 fn upload() -> upld::Args {
     upld::Args {
         path: typed("f"),
-        size: 5,
+        size: Some(5),
+        holes: Holes::NONE,
         overwrite: false,
         accept_same: false,
         parents: false,

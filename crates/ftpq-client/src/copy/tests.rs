@@ -1,11 +1,13 @@
 //! What a copy does when things are cut. The storages here are real; their connection is not.
 
-use std::{collections::HashMap, fs, path::Path};
+use std::{collections::HashMap, fs, path::Path, sync::Mutex};
 
 use async_trait::async_trait;
 use ftpq_proto::{Digest, Entry, UploadId};
 use ftpq_storage::{Bytes, LargeFile, Listing, LocalFs, NewFile, Opened, Pinned, Reader, Staging, Upload};
 use ftpq_transport::{Closed, ConnectError};
+
+use tokio::time::{Instant, sleep};
 
 use super::*;
 

@@ -15,8 +15,7 @@ use super::{
     blocking,
     publish::Target,
     root::Root,
-    sink::Sink,
-    stage::{LocalStaging, StagedFile},
+    stage::{ExtentWriter, LocalStaging, StagedFile},
     sweep,
 };
 use crate::{
@@ -116,11 +115,11 @@ impl Stagings {
 }
 
 impl List {
-    /// Takes the staged file from whoever has it.
+    /// Takes the staged file from whoever has it, unless it was published meanwhile.
     fn supersede(&mut self, identity: (u64, u64)) -> Option<Arc<StagedFile>> {
         let id = *self.going_on.iter().find(|(_, entry)| entry.staging.staged.identity == identity)?.0;
         let entry = self.going_on.remove(&id)?;
-        entry.staging.staged.take_over();
+        entry.staging.staged.take_over()?;
         self.superseded.push_back(id);
         if self.superseded.len() > SUPERSEDED_MAX {
             self.superseded.pop_front();
@@ -187,8 +186,8 @@ impl Staging for Handle {
     }
 
     async fn write(&self, index: u32, holes: Holes) -> Result<Box<dyn Upload>, StorageError> {
-        let sink = self.run(move |staging| staging.begin_extent(index, &holes)).await?;
-        Ok(Box::new(LocalExtent { staging: self.staging.clone(), index, state: State::Ready(sink) }))
+        let writer = self.run(move |staging| staging.begin_extent(index, &holes)).await?;
+        Ok(Box::new(LocalExtent { staging: self.staging.clone(), state: State::Ready(writer) }))
     }
 
     async fn prove(&self, index: u32, digest: Digest) -> Result<bool, StorageError> {
@@ -196,52 +195,51 @@ impl Staging for Handle {
     }
 
     async fn commit(&self, publish: Publish) -> Result<Digest, StorageError> {
-        let digest = self.run(move |staging| staging.publish(publish)).await?;
-        self.list.end(self.staging.id);
-        Ok(digest)
+        let list = self.list.clone();
+        // In one go: whoever asked for it may be gone before it is done.
+        self.run(move |staging| staging.publish(publish).inspect(|_| list.end(staging.id))).await
     }
 }
 
 /// One extent being written.
 struct LocalExtent {
     staging: Arc<LocalStaging>,
-    index: u32,
     state: State,
 }
 
 enum State {
     /// A block may be on its way to the disk while the next one arrives.
-    Ready(Sink),
-    Writing(JoinHandle<Result<Sink, Problem>>),
+    Ready(ExtentWriter),
+    Writing(JoinHandle<Result<ExtentWriter, Problem>>),
     /// An earlier call failed, or was dropped halfway.
     Lost,
 }
 
 impl LocalExtent {
-    /// The sink, once the block before is written.
-    async fn settled(&mut self) -> Result<Sink, StorageError> {
-        let sink = match std::mem::replace(&mut self.state, State::Lost) {
-            State::Ready(sink) => Ok(sink),
+    /// The writer, once the block before is written.
+    async fn settled(&mut self) -> Result<ExtentWriter, StorageError> {
+        let writer = match std::mem::replace(&mut self.state, State::Lost) {
+            State::Ready(writer) => Ok(writer),
             State::Writing(task) => task.await.unwrap_or_else(|error| Err(Problem::Io(error.into()))),
             State::Lost => Err(Problem::Refused("writing has failed before")),
         };
-        sink.map_err(|problem| StorageError::new(&self.staging.path, problem))
+        writer.map_err(|problem| StorageError::new(&self.staging.path, problem))
     }
 }
 
 #[async_trait]
 impl Upload for LocalExtent {
     async fn write(&mut self, block: Bytes) -> Result<(), StorageError> {
-        let mut sink = self.settled().await?;
+        let mut writer = self.settled().await?;
         let staging = self.staging.clone();
-        self.state = State::Writing(spawn_blocking(move || staging.write(&mut sink, &block).map(|()| sink)));
+        self.state = State::Writing(spawn_blocking(move || staging.write(&mut writer, &block).map(|()| writer)));
         Ok(())
     }
 
     async fn commit(mut self: Box<Self>, expected: Digest) -> Result<Digest, StorageError> {
-        let sink = self.settled().await?;
-        let (staging, index) = (self.staging.clone(), self.index);
-        let ended = blocking(move || staging.end_extent(index, sink, expected)).await;
+        let writer = self.settled().await?;
+        let staging = self.staging.clone();
+        let ended = blocking(move || staging.end_extent(writer, expected)).await;
         ended.map_err(|problem| StorageError::new(&self.staging.path, problem))
     }
 }

@@ -7,15 +7,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use ftpq_proto::{Digest, Extent, Hole, Holes, Kind, RemotePath, Version};
 use rustix::{
-    buffer::spare_capacity,
     fs::{self, OFlags, Stat},
-    io::{self, Errno},
+    io::Errno,
 };
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{
     holes,
     root::{self, Root},
+    sys::Sys,
 };
 use crate::{
     BLOCK, FileInfo, Opened, Pinned, Reader,
@@ -58,7 +58,7 @@ impl LocalReader {
     /// trip to the blocking threads.
     pub(super) fn open(root: &Root, path: &RemotePath) -> Result<Self, Problem> {
         let (file, opened) = open_regular(root, path)?;
-        Self::begin(path, file, opened, None, Holes::NONE)
+        Self::begin(root.sys(), path, file, opened, None, Holes::NONE)
     }
 
     /// The same, unless the file is larger; holes are left out.
@@ -68,7 +68,7 @@ impl LocalReader {
             return Ok(Opened::Large(info(&opened)));
         }
         let holes = holes::find(&file, &opened, 0, opened.st_size as u64);
-        Ok(Opened::Whole(Box::new(Self::begin(path, file, opened, None, holes)?)))
+        Ok(Opened::Whole(Box::new(Self::begin(root.sys(), path, file, opened, None, holes)?)))
     }
 
     /// Opens one extent of a file that was seen before.
@@ -79,10 +79,11 @@ impl LocalReader {
             return Err(Problem::Changed);
         }
         let holes = holes::find(&fd, &opened, extent.offset, extent.length);
-        Self::begin(&file.path, fd, opened, Some(extent), holes)
+        Self::begin(root.sys(), &file.path, fd, opened, Some(extent), holes)
     }
 
     fn begin(
+        sys: &Sys,
         path: &RemotePath,
         file: OwnedFd,
         opened: Stat,
@@ -93,7 +94,8 @@ impl LocalReader {
         let (start, length) = extent.map_or((0, info.size), |extent| (extent.offset, extent.length));
         let hasher = BodyHasher::new(extent);
         let rest = holes.iter().collect::<Vec<_>>().into_iter();
-        let cursor = Cursor { file, opened, start, length, done: 0, holes: rest, hasher };
+        let sys = sys.clone();
+        let cursor = Cursor { sys, file, opened, start, length, done: 0, holes: rest, hasher };
         let first = Box::new(cursor).step()?;
         Ok(Self { path: path.clone(), info, holes, next: Next::Ready(first) })
     }
@@ -173,6 +175,7 @@ fn version(stat: &Stat) -> Version {
 
 /// An open file and how far the part that is wanted was read.
 struct Cursor {
+    sys: Sys,
     file: OwnedFd,
     opened: Stat,
     /// Where the part begins in the file, and its bytes.
@@ -193,7 +196,7 @@ impl Cursor {
         let mut block = Vec::with_capacity(wanted);
         while block.len() < wanted {
             let offset = self.start + self.done + block.len() as u64;
-            match io::pread(&self.file, spare_capacity(&mut block), offset) {
+            match self.sys.pread(&self.file, &mut block, offset) {
                 Ok(0) => return Err(Problem::Changed), // shorter than it was
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),

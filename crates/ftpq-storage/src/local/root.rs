@@ -77,7 +77,7 @@ impl Root {
             return self.open_or_make(path).map(drop);
         }
         let (parent, name) = self.parent_of(path)?;
-        fs::mkdirat(&parent, name.as_bytes(), NEW_FOLDER)?;
+        self.sys.mkdir(&parent, name.as_bytes(), NEW_FOLDER)?;
         Ok(self.sys.fsync(&parent)?)
     }
 
@@ -89,9 +89,9 @@ impl Root {
         }
         let mut folder = open_confined(&self.sys, self.folder.as_fd(), b".", FOLDER)?;
         for name in path.components() {
-            match fs::mkdirat(&folder, name, NEW_FOLDER) {
-                Ok(()) => self.sys.fsync(&folder)?,
-                Err(Errno::EXIST) => {}
+            match self.sys.mkdir(&folder, name, NEW_FOLDER) {
+                // Whoever made it may not have flushed it yet, or failed to.
+                Ok(()) | Err(Errno::EXIST) => self.sys.fsync(&folder)?,
                 Err(error) => return Err(error.into()),
             }
             folder = open_confined(&self.sys, folder.as_fd(), name, FOLDER)?;

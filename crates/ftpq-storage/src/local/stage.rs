@@ -18,9 +18,8 @@ use std::{
 
 use ftpq_proto::{Digest, Extent, Extents, Holes, Kind, Name, RemotePath, UploadId};
 use rustix::{
-    buffer::spare_capacity,
-    fs::{self, FlockOperation, OFlags},
-    io::{self, Errno},
+    fs::{self, AtFlags, FlockOperation, OFlags, Stat},
+    io::Errno,
     process::geteuid,
 };
 
@@ -42,9 +41,11 @@ pub(super) struct StagedFile {
     /// Device and inode: by which the same file is known again.
     pub(super) identity: (u64, u64),
     pub(super) extents: Extents,
-    /// The number of the one that may write. Locked for writing while that changes or the file is
-    /// published, so that no write is under way then.
+    /// The number of the one that may write, or [`PUBLISHED`]. Locked for writing while that changes or
+    /// the file is published, so that no write is under way then.
     writer: RwLock<u64>,
+    /// How often each extent was begun. Locked while something is done to that extent.
+    begun: Vec<Mutex<u32>>,
     kept: Mutex<Vec<Kept>>,
     /// Whether flushing has failed. The kernel tells one flush only, so all that wait must know.
     flush_failed: Mutex<bool>,
@@ -57,6 +58,14 @@ struct Kept {
     listed: bool,
     /// This process has written or proved it.
     digest: Option<Digest>,
+}
+
+/// One extent being written, by the last to have begun it. Of two streams that carry the same extent,
+/// the earlier must not write into what the later has finished.
+pub(super) struct ExtentWriter {
+    index: u32,
+    begun: u32,
+    sink: Sink,
 }
 
 /// One attempt at a staged file.
@@ -76,20 +85,13 @@ impl StagedFile {
     /// Opens what is kept, or begins anew. [`Problem::Superseded`] if another process has it open.
     pub(super) fn open(sys: &Sys, target: &Target, file: &LargeFile) -> Result<Self, Problem> {
         let name = staged_name(target, file)?;
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let fd = sys.openat(&target.folder, name.as_bytes(), flags, PRIVATE_FILE)?;
-        let stat = fs::fstat(&fd)?;
-        // The name can be guessed: what somebody else has put there is not ours to go on with.
-        let ours = root::kind(&stat) == Kind::File && stat.st_uid == geteuid().as_raw() && stat.st_nlink == 1;
-        if !ours || stat.st_mode & 0o077 != 0 {
-            return Err(Problem::Superseded);
-        }
-        match fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
-            // Some network file systems have no locks: then this process alone is looked after.
-            Ok(()) | Err(Errno::NOSYS | Errno::OPNOTSUPP | Errno::NOLCK) => {}
-            Err(Errno::WOULDBLOCK) => return Err(Problem::Superseded),
-            Err(error) => return Err(error.into()),
-        }
+        let (fd, stat) = match open_own(sys, target, &name, OFlags::CREATE)? {
+            Some(own) => own,
+            None => {
+                sys.unlink(&target.folder, name.as_bytes())?;
+                open_own(sys, target, &name, OFlags::CREATE | OFlags::EXCL)?.ok_or(Problem::Superseded)?
+            }
+        };
         let staged = Self {
             sys: sys.clone(),
             file: fd,
@@ -97,23 +99,24 @@ impl StagedFile {
             identity: (stat.st_dev, stat.st_ino),
             extents: file.extents,
             writer: RwLock::new(0),
+            begun: (0..file.extents.count()).map(|_| Mutex::default()).collect(),
             kept: Mutex::default(),
             flush_failed: Mutex::new(false),
         };
         match staged.read_journal(stat.st_size as u64)?.filter(|_| !file.fresh) {
             Some(kept) => *staged.lock_kept() = kept,
-            None => {
-                staged.begin_anew(file.sparse)?;
-                // After a power cut it must be found again.
-                target.flush()?;
-            }
+            // After a power cut it must be found again.
+            None => staged.begin_anew(file.sparse).and_then(|()| target.flush()).inspect_err(|_| {
+                // On a full disk it must not keep what room it got.
+                let _ = sys.unlink(&target.folder, staged.name.as_bytes());
+            })?,
         }
         Ok(staged)
     }
 
     /// The identity of the staged file, if there is one.
     pub(super) fn find(target: &Target, file: &LargeFile) -> Result<Option<(u64, u64)>, Problem> {
-        match fs::statat(&target.folder, staged_name(target, file)?.as_bytes(), fs::AtFlags::SYMLINK_NOFOLLOW) {
+        match fs::statat(&target.folder, staged_name(target, file)?.as_bytes(), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some((stat.st_dev, stat.st_ino))),
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(error.into()),
@@ -130,11 +133,12 @@ impl StagedFile {
         self.extents == file.extents && !file.fresh && !*self.lock_flush()
     }
 
-    /// The next writer's number; those before may not write any more.
-    pub(super) fn take_over(&self) -> u64 {
+    /// The next writer's number; those before may not write any more. `None` if the file was published:
+    /// nobody may.
+    pub(super) fn take_over(&self) -> Option<u64> {
         let mut writer = self.writer.write().unwrap_or_else(PoisonError::into_inner);
-        *writer += 1;
-        *writer
+        *writer = writer.checked_add(1)?;
+        Some(*writer)
     }
 
     fn held(&self) -> Vec<HeldExtent> {
@@ -145,11 +149,10 @@ impl StagedFile {
 
     fn begin_anew(&self, sparse: bool) -> Result<(), Problem> {
         self.sys.ftruncate(&self.file, 0)?;
-        if !sparse {
-            reserve(&self.sys, &self.file, self.extents.size())?;
-        }
         *self.lock_kept() = vec![Kept::default(); self.extents.count() as usize];
-        self.write_journal()
+        // First the journal, so that only publishing ever makes the file as long as it will be.
+        self.write_journal()?;
+        if sparse { Ok(()) } else { reserve(&self.sys, &self.file, self.extents.size()) }
     }
 
     /// What the journal lists; `None` if this is not a journal of this cut.
@@ -163,7 +166,7 @@ impl StagedFile {
             return Ok(Some(all(true)));
         }
         let mut journal = Vec::with_capacity(HEADER + count);
-        if read_full(&self.file, &mut journal, self.journal_at())? < HEADER + count {
+        if read_full(&self.sys, &self.file, &mut journal, self.journal_at())? < HEADER + count {
             return Ok(None);
         }
         let (header, list) = journal.split_at(HEADER);
@@ -220,14 +223,18 @@ impl StagedFile {
         Ok(())
     }
 
+    fn flush(&self) -> Result<(), Problem> {
+        self.flush_once(|| self.sys.fdatasync(&self.file))
+    }
+
     /// A failed flush is never tried again, and fails all that wait for one: the kernel may have
     /// dropped what it could not write, and tells only one of them.
-    fn flush(&self) -> Result<(), Problem> {
+    fn flush_once(&self, flush: impl FnOnce() -> Result<(), Errno>) -> Result<(), Problem> {
         let mut failed = self.lock_flush();
         if *failed {
             return Err(Problem::Io(std::io::Error::other("the disk has failed before")));
         }
-        let flushed = self.sys.fdatasync(&self.file);
+        let flushed = flush();
         *failed = flushed.is_err();
         Ok(flushed?)
     }
@@ -238,7 +245,7 @@ impl StagedFile {
         let mut block = Vec::with_capacity(BLOCK);
         while at < end {
             block.clear();
-            let read = read_full(&self.file, &mut block, at)?;
+            let read = read_full(&self.sys, &self.file, &mut block, at)?;
             let wanted = (end - at).min(read as u64);
             if wanted == 0 {
                 return Err(Problem::Changed);
@@ -260,7 +267,7 @@ impl LocalStaging {
     ) -> Result<Self, Problem> {
         let mut id = [0; 32];
         rustix::rand::getrandom(&mut id, rustix::rand::GetRandomFlags::empty())?;
-        let number = staged.take_over();
+        let number = staged.take_over().ok_or(Problem::Superseded)?;
         Ok(Self { staged, id: id.into(), path, owner: file.owner, overwrite: file.overwrite, target, number })
     }
 
@@ -269,29 +276,34 @@ impl LocalStaging {
     }
 
     fn extent(&self, index: u32) -> Result<Extent, Problem> {
-        self.staged.extents.get(index).ok_or(Problem::Refused("the file has no such extent"))
+        self.staged.extents.get(index).ok_or(NO_EXTENT)
     }
 
     /// Begins an extent. The journal must not list one that is about to be overwritten.
-    pub(super) fn begin_extent(&self, index: u32, holes: &Holes) -> Result<Sink, Problem> {
+    pub(super) fn begin_extent(&self, index: u32, holes: &Holes) -> Result<ExtentWriter, Problem> {
         let extent = self.extent(index)?;
         let _turn = self.my_turn()?;
+        let mut begun = self.lock_extent(index)?;
+        *begun += 1;
         if self.staged.kept(index).listed {
             self.staged.list(index, Kept::default())?;
             self.staged.flush()?;
         }
         self.staged.set_kept(index, Kept::default());
-        Ok(Sink::extent(self.staged.sys.clone(), extent, holes))
+        Ok(ExtentWriter { index, begun: *begun, sink: Sink::extent(self.staged.sys.clone(), extent, holes) })
     }
 
-    pub(super) fn write(&self, sink: &mut Sink, block: &[u8]) -> Result<(), Problem> {
+    pub(super) fn write(&self, writer: &mut ExtentWriter, block: &[u8]) -> Result<(), Problem> {
         let _turn = self.my_turn()?;
-        sink.write(self.staged.file.as_fd(), block)
+        let _extent = self.lock_latest(writer)?;
+        writer.sink.write(self.staged.file.as_fd(), block)
     }
 
     /// Makes a written extent durable, then lists it.
-    pub(super) fn end_extent(&self, index: u32, sink: Sink, expected: Digest) -> Result<Digest, Problem> {
+    pub(super) fn end_extent(&self, writer: ExtentWriter, expected: Digest) -> Result<Digest, Problem> {
         let _turn = self.my_turn()?;
+        let _extent = self.lock_latest(&writer)?;
+        let ExtentWriter { index, sink, .. } = writer;
         let (actual, _) = sink.finish(self.staged.file.as_fd())?;
         if actual != expected {
             return Err(Problem::DigestMismatch { expected, actual });
@@ -304,6 +316,7 @@ impl LocalStaging {
     pub(super) fn prove(&self, index: u32, expected: Digest) -> Result<bool, Problem> {
         let extent = self.extent(index)?;
         let _turn = self.my_turn()?;
+        let _extent = self.lock_extent(index)?;
         if !self.staged.kept(index).listed {
             return Ok(false);
         }
@@ -317,9 +330,7 @@ impl LocalStaging {
     pub(super) fn publish(&self, publish: Publish) -> Result<Digest, Problem> {
         // Nobody writes from here on: what is published is what was digested.
         let mut writer = self.staged.writer.write().unwrap_or_else(PoisonError::into_inner);
-        if *writer != self.number {
-            return Err(Problem::Superseded);
-        }
+        self.is_turn(*writer)?;
         let actual = self.joined()?;
         if actual != publish.digest {
             // Some extent is of another version: the next attempt must not meet it again.
@@ -328,14 +339,13 @@ impl LocalStaging {
             return Err(Problem::DigestMismatch { expected: publish.digest, actual });
         }
         let StagedFile { sys, file, name, .. } = &*self.staged;
-        if *self.staged.lock_flush() {
-            return Err(Problem::Io(std::io::Error::other("the disk has failed before")));
-        }
         sys.ftruncate(file, self.staged.extents.size())?;
         set_metadata(file, true, publish.mode, publish.mtime)?;
-        sys.fsync(file)?;
+        self.staged.flush_once(|| sys.fsync(file))?;
         self.target.publish_named(name, file, self.overwrite)?;
-        *writer = u64::MAX; // it has ended
+        *writer = PUBLISHED;
+        // Should the reserved name be left over, then it is nobody's.
+        let _ = fs::flock(file, FlockOperation::Unlock);
         self.target.flush()?;
         Ok(actual)
     }
@@ -354,11 +364,64 @@ impl LocalStaging {
     /// Keeps others from taking over meanwhile.
     fn my_turn(&self) -> Result<RwLockReadGuard<'_, u64>, Problem> {
         let writer = self.staged.writer.read().unwrap_or_else(PoisonError::into_inner);
-        match *writer {
-            number if number == self.number => Ok(writer),
-            u64::MAX => Err(Problem::NoUpload),
+        self.is_turn(*writer).map(|()| writer)
+    }
+
+    fn is_turn(&self, writer: u64) -> Result<(), Problem> {
+        match writer {
+            number if number == self.number => Ok(()),
+            PUBLISHED => Err(Problem::NoUpload),
             _ => Err(Problem::Superseded),
         }
+    }
+
+    fn lock_extent(&self, index: u32) -> Result<MutexGuard<'_, u32>, Problem> {
+        let begun = self.staged.begun.get(index as usize).ok_or(NO_EXTENT)?;
+        Ok(begun.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn lock_latest(&self, writer: &ExtentWriter) -> Result<MutexGuard<'_, u32>, Problem> {
+        let begun = self.lock_extent(writer.index)?;
+        if *begun != writer.begun {
+            return Err(Problem::Refused("this extent was begun again"));
+        }
+        Ok(begun)
+    }
+}
+
+/// Opens the staged file `name` and locks it. `None` if what stands there is not one to go on with: the
+/// name can be guessed, and a crash may have left it to a file that is published under another as well.
+fn open_own(sys: &Sys, target: &Target, name: &Name, create: OFlags) -> Result<Option<(OwnedFd, Stat)>, Problem> {
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | create;
+    loop {
+        let fd = match sys.openat(&target.folder, name.as_bytes(), flags, PRIVATE_FILE) {
+            Ok(fd) => fd,
+            Err(Errno::LOOP | Errno::NXIO) => return Ok(None),
+            Err(Errno::EXIST) => return Err(Problem::Superseded),
+            Err(error) => return Err(error.into()),
+        };
+        match fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+            // Some network file systems have no locks: then this process alone is looked after.
+            Ok(()) | Err(Errno::NOSYS | Errno::OPNOTSUPP | Errno::NOLCK) => {}
+            Err(Errno::WOULDBLOCK) => return Err(Problem::Superseded),
+            Err(error) => return Err(error.into()),
+        }
+        let stat = fs::fstat(&fd)?;
+        // Until it was locked, whoever had it may have published it.
+        match fs::statat(&target.folder, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(named) if (named.st_dev, named.st_ino) == (stat.st_dev, stat.st_ino) => {}
+            Ok(_) | Err(Errno::NOENT) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        let own = root::kind(&stat) == Kind::File && stat.st_uid == geteuid().as_raw() && stat.st_nlink == 1;
+        if !own || stat.st_mode & 0o022 != 0 {
+            return Ok(None);
+        }
+        // Publishing gives it its final permissions before its name.
+        if stat.st_mode & 0o077 != 0 {
+            fs::fchmod(&fd, PRIVATE_FILE)?;
+        }
+        return Ok(Some((fd, stat)));
     }
 }
 
@@ -373,10 +436,10 @@ fn staged_name(target: &Target, file: &LargeFile) -> Result<Name, Problem> {
 }
 
 /// Fills the spare capacity of `buffer` from `at` on, as far as the file goes. Returns its bytes.
-fn read_full(file: &OwnedFd, buffer: &mut Vec<u8>, at: u64) -> Result<usize, Problem> {
+fn read_full(sys: &Sys, file: &OwnedFd, buffer: &mut Vec<u8>, at: u64) -> Result<usize, Problem> {
     while buffer.len() < buffer.capacity() {
         let offset = at + buffer.len() as u64;
-        match io::pread(file, spare_capacity(buffer), offset) {
+        match sys.pread(file, buffer, offset) {
             Ok(0) => break,
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
@@ -384,6 +447,11 @@ fn read_full(file: &OwnedFd, buffer: &mut Vec<u8>, at: u64) -> Result<usize, Pro
     }
     Ok(buffer.len())
 }
+
+/// In place of a writer's number: nobody may write any more.
+const PUBLISHED: u64 = u64::MAX;
+
+const NO_EXTENT: Problem = Problem::Refused("the file has no such extent");
 
 /// The journal's first bytes: what it is, the file's size, the extents' length, and a digest of that.
 const HEADER: usize = 64;

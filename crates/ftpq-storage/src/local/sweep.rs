@@ -76,21 +76,19 @@ fn remove_if_old(dir: &Dir, name: &std::ffi::CStr, age: Duration) -> Result<bool
     let folder = dir.fd()?;
     let Ok(stat) = fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) else { return Ok(false) };
     let old = unchanged_for(&stat) >= age;
-    // What is open somewhere is in use, however slowly.
-    if !old || FileType::from_raw_mode(stat.st_mode) == FileType::Directory || is_locked(dir, name)? {
+    if !old || FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
         return Ok(false);
     }
-    match fs::unlinkat(folder, name, AtFlags::empty()) {
-        Ok(()) => Ok(true),
-        Err(Errno::NOENT) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn is_locked(dir: &Dir, name: &std::ffi::CStr) -> Result<bool, Problem> {
+    // What is locked is in use, however slowly. Otherwise it stays locked here until it is gone, so that
+    // nobody goes on with it meanwhile.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let Ok(file) = fs::openat(dir.fd()?, name, flags, Mode::empty()) else { return Ok(false) };
-    Ok(fs::flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK))
+    let file = fs::openat(folder, name, flags, Mode::empty()).ok();
+    let lock = file.as_ref().map(|file| fs::flock(file, FlockOperation::NonBlockingLockExclusive));
+    if lock == Some(Err(Errno::WOULDBLOCK)) {
+        return Ok(false);
+    }
+    // What cannot be removed (in a folder for all, say) is its owner's to remove.
+    Ok(fs::unlinkat(folder, name, AtFlags::empty()).is_ok())
 }
 
 /// By its ctime: mtime may be set to anything.

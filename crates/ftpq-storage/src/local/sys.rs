@@ -9,6 +9,7 @@ use std::{
 };
 
 use rustix::{
+    buffer::spare_capacity,
     fs::{self, AtFlags, CWD, FallocateFlags, Mode, OFlags, RenameFlags, ResolveFlags},
     io::{self, Errno},
 };
@@ -33,6 +34,8 @@ pub(super) enum Call<'a> {
     Linkat { file: BorrowedFd<'a>, folder: BorrowedFd<'a>, name: &'a [u8] },
     Renameat { folder: BorrowedFd<'a>, from: &'a [u8], to_folder: BorrowedFd<'a>, to: &'a [u8] },
     Unlinkat { folder: BorrowedFd<'a>, name: &'a [u8] },
+    Pread,
+    Mkdirat { folder: BorrowedFd<'a>, name: &'a [u8] },
 }
 
 /// What a test does about system calls.
@@ -63,6 +66,12 @@ impl Sys {
     pub(super) fn pwrite(&self, file: impl AsFd, bytes: &[u8], offset: u64) -> Result<usize, Errno> {
         let most = self.enter(Call::Pwrite { file: file.as_fd(), bytes, offset })?;
         io::pwrite(file, bytes.get(..most).unwrap_or(bytes), offset)
+    }
+
+    /// Fills some of the spare capacity of `buffer`: returns how many bytes.
+    pub(super) fn pread(&self, file: impl AsFd, buffer: &mut Vec<u8>, offset: u64) -> Result<usize, Errno> {
+        self.enter(Call::Pread)?;
+        io::pread(file, spare_capacity(buffer), offset)
     }
 
     pub(super) fn fallocate(
@@ -115,6 +124,11 @@ impl Sys {
     pub(super) fn unlink(&self, folder: impl AsFd, name: &[u8]) -> Result<(), Errno> {
         self.enter(Call::Unlinkat { folder: folder.as_fd(), name })?;
         fs::unlinkat(folder, name, AtFlags::empty())
+    }
+
+    pub(super) fn mkdir(&self, folder: impl AsFd, name: &[u8], mode: Mode) -> Result<(), Errno> {
+        self.enter(Call::Mkdirat { folder: folder.as_fd(), name })?;
+        fs::mkdirat(folder, name, mode)
     }
 
     #[cfg(test)]

@@ -178,6 +178,10 @@ impl Staged {
         if actual != expected {
             return Err(Problem::DigestMismatch { expected, actual });
         }
+        if file.size.is_none() && !file.holes.is_empty() {
+            // A hole at the end has not made it longer.
+            sys.ftruncate(&fd, size)?;
+        }
         set_metadata(&fd, reserved.is_some(), file.mode, file.mtime)?;
         sys.fsync(&fd)?;
         let published = match reserved {

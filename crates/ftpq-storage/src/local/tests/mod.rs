@@ -1,7 +1,15 @@
 //! What `LocalFs` promises, on a real file system.
 
-use std::{fs, os::unix::fs::symlink, path::PathBuf};
+mod faults;
+mod staging;
 
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
 use ftpq_proto::Status;
 
 use super::*;
@@ -15,10 +23,26 @@ struct Folder {
 impl Folder {
     /// A storage in `…/root`, beside which tests may put what must not be reached.
     fn new() -> Self {
-        let outer = tempfile::tempdir().unwrap();
+        Self::on(&std::env::temp_dir())
+    }
+
+    /// The same on another file system.
+    fn on(outer: &Path) -> Self {
+        let outer = tempfile::tempdir_in(outer).unwrap();
         fs::create_dir(outer.path().join("root")).unwrap();
         let storage = LocalFs::open(&outer.path().join("root")).unwrap();
         Self { outer, storage }
+    }
+
+    /// As after the end of this process: what it had open is closed, as far as the test has not kept it.
+    fn restart(&mut self) {
+        self.storage = LocalFs::open(&self.path("")).unwrap();
+    }
+
+    /// Hands every system call to `hook`, from now on.
+    fn hook(&mut self, hook: Arc<dyn sys::Hook>) {
+        let root = Root::open(&self.path("")).unwrap().with_sys(sys::Sys { hook: Some(hook) });
+        self.storage = LocalFs { root: Arc::new(root), stagings: Arc::default() };
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -26,7 +50,7 @@ impl Folder {
     }
 
     async fn put(&self, path: &str, bytes: &[u8], file: NewFile) -> Result<ftpq_proto::Digest, StorageError> {
-        let file = NewFile { size: bytes.len() as u64, ..file };
+        let file = NewFile { size: Some(bytes.len() as u64), ..file };
         let mut upload = self.storage.create(&remote(path), file).await?;
         for block in bytes.chunks(100_000) {
             upload.write(Bytes::copy_from_slice(block)).await?;
@@ -63,8 +87,6 @@ impl Folder {
         names
     }
 }
-
-use bytes::Bytes;
 
 fn remote(path: &str) -> RemotePath {
     path.parse().unwrap()
@@ -114,15 +136,15 @@ async fn the_same_file_again_counts_as_written_only_when_asked_and_only_if_it_is
     for size in [0, 10, 2 * BLOCK] {
         let bytes = pattern(size);
         let name = format!("f{size}");
-        folder.put(&name, &bytes, again).await.unwrap();
-        folder.put(&name, &bytes, again).await.unwrap();
+        folder.put(&name, &bytes, again.clone()).await.unwrap();
+        folder.put(&name, &bytes, again.clone()).await.unwrap();
         assert_eq!(status(folder.put(&name, &bytes, NewFile::default()).await), Status::Exists);
         fs::write(folder.path(&name), vec![9; size.max(1)]).unwrap();
-        assert_eq!(status(folder.put(&name, &bytes, again).await), Status::Exists);
+        assert_eq!(status(folder.put(&name, &bytes, again.clone()).await), Status::Exists);
         assert_eq!(fs::read(folder.path(&name)).unwrap(), vec![9; size.max(1)]);
     }
     symlink("f10", folder.path("link")).unwrap();
-    assert_ne!(status(folder.put("link", &[9; 10], again).await), Status::Internal);
+    assert_ne!(status(folder.put("link", &[9; 10], again.clone()).await), Status::Internal);
     assert!(folder.path("link").is_symlink());
 }
 
@@ -130,19 +152,19 @@ async fn the_same_file_again_counts_as_written_only_when_asked_and_only_if_it_is
 async fn a_wrong_digest_or_length_or_a_drop_leaves_nothing() {
     let folder = Folder::new();
     for size in [10, 2 * BLOCK] {
-        let file = NewFile { size: size as u64, overwrite: true, ..NewFile::default() };
+        let file = NewFile { size: Some(size as u64), overwrite: true, ..NewFile::default() };
         fs::write(folder.path("f"), b"old").unwrap();
         let bytes = Bytes::from(pattern(size));
 
-        let mut upload = folder.storage.create(&remote("f"), file).await.unwrap();
+        let mut upload = folder.storage.create(&remote("f"), file.clone()).await.unwrap();
         upload.write(bytes.clone()).await.unwrap();
         assert_eq!(status(upload.commit(digest(b"other")).await), Status::DigestMismatch);
 
-        let mut upload = folder.storage.create(&remote("f"), file).await.unwrap();
+        let mut upload = folder.storage.create(&remote("f"), file.clone()).await.unwrap();
         upload.write(bytes.slice(1..)).await.unwrap();
         assert_eq!(status(upload.commit(digest(&bytes[1..])).await), Status::Truncated);
 
-        let mut upload = folder.storage.create(&remote("f"), file).await.unwrap();
+        let mut upload = folder.storage.create(&remote("f"), file.clone()).await.unwrap();
         upload.write(bytes.clone()).await.unwrap();
         drop(upload);
 
@@ -154,7 +176,7 @@ async fn a_wrong_digest_or_length_or_a_drop_leaves_nothing() {
 #[tokio::test]
 async fn what_is_being_written_is_not_listed() {
     let folder = Folder::new();
-    let file = NewFile { size: 2 * BLOCK as u64, ..NewFile::default() };
+    let file = NewFile { size: Some(2 * BLOCK as u64), ..NewFile::default() };
     let mut upload = folder.storage.create(&remote("big"), file).await.unwrap();
     upload.write(pattern(BLOCK).into()).await.unwrap();
     assert_eq!(folder.names("/").await, Vec::<String>::new());
@@ -292,35 +314,36 @@ fn files_are_published_without_o_tmpfile() {
     use std::os::unix::fs::MetadataExt;
     let folder = Folder::new();
     let begin = |bytes: &[u8], file: NewFile| {
-        let file = NewFile { size: bytes.len() as u64, ..file };
-        let target = write::Target::find(&folder.storage.root, &remote("f"), file)?;
-        let mut staged = write::Staged::begin_named(target, file)?;
+        let file = NewFile { size: Some(bytes.len() as u64), ..file };
+        let target = publish::Target::find(&folder.storage.root, &remote("f"), file.parents)?;
+        target.check(file.overwrite, file.size.filter(|_| file.accept_same))?;
+        let mut staged = write::Staged::begin_named(folder.storage.root.sys(), target, file)?;
         staged.write(bytes).map(|()| staged)
     };
     let new = NewFile::default();
-    let overwrite = NewFile { overwrite: true, ..new };
+    let overwrite = NewFile { overwrite: true, ..NewFile::default() };
 
-    drop(begin(b"dropped", new).unwrap());
+    drop(begin(b"dropped", new.clone()).unwrap());
     assert_eq!(folder.on_disk(), Vec::<String>::new());
-    assert!(matches!(begin(b"bad", new).unwrap().commit(digest(b"")), Err(Problem::DigestMismatch { .. })));
+    assert!(matches!(begin(b"bad", new.clone()).unwrap().commit(digest(b"")), Err(Problem::DigestMismatch { .. })));
     assert_eq!(folder.on_disk(), Vec::<String>::new());
 
     // Of two at once, one wins; the other leaves nothing.
-    let (first, second) = (begin(b"1", new).unwrap(), begin(b"2", new).unwrap());
+    let (first, second) = (begin(b"1", new.clone()).unwrap(), begin(b"2", new).unwrap());
     assert_eq!(folder.on_disk().len(), 2);
     first.commit(digest(b"1")).unwrap();
     assert!(matches!(second.commit(digest(b"2")), Err(Problem::Exists)));
     assert_eq!(folder.on_disk(), ["f"]);
     assert_eq!(fs::read(folder.path("f")).unwrap(), b"1");
-    let same = NewFile { accept_same: true, ..new };
-    begin(b"1", same).unwrap().commit(digest(b"1")).unwrap();
+    let same = NewFile { accept_same: true, ..NewFile::default() };
+    begin(b"1", same.clone()).unwrap().commit(digest(b"1")).unwrap();
     assert!(matches!(begin(b"2", same).unwrap().commit(digest(b"2")), Err(Problem::Exists)));
 
     // The same bits as any new file, or those that were asked for.
     fs::write(folder.path("plain"), b"").unwrap();
     let mode = |name| fs::metadata(folder.path(name)).unwrap().mode() & 0o7777;
     assert_eq!(mode("f"), mode("plain"));
-    assert_eq!(write::umask_in("Name:\tftpq\nUmask:\t0027\nState:\tR\n").unwrap().bits(), 0o027);
+    assert_eq!(publish::umask_in("Name:\tftpq\nUmask:\t0027\nState:\tR\n").unwrap().bits(), 0o027);
     begin(b"new", NewFile { mode: Some(0o640), ..overwrite }).unwrap().commit(digest(b"new")).unwrap();
     assert_eq!(mode("f"), 0o640);
     assert_eq!(fs::read(folder.path("f")).unwrap(), b"new");

@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use crate::support::{Terminal, World, solid};
+use rustix::process::Signal;
+
+use crate::support::{Terminal, World, solid, until};
 
 #[test]
 fn a_terminal_shows_bars_and_then_one_summary_line() {
@@ -34,4 +36,18 @@ fn quiet_shows_nothing_at_a_terminal_either() {
     assert_eq!(terminal.exit_code(), 0);
     assert_eq!(terminal.text(), "");
     assert_eq!(fs::metadata(world.served().join("big.bin")).unwrap().len(), 64 << 20);
+}
+
+/// Who waits must be told that the program does, too.
+#[test]
+fn a_server_that_does_not_answer_is_spoken_of() {
+    let world = World::serving();
+    solid(&world.work().join("big.bin"), 256 << 20);
+    let mut terminal = Terminal::start(&world, &world.home(), ["put", "-s", &world.server().name(), "big.bin"]);
+    until("the upload is under way", || world.server().process.bytes_written() > 16 << 20);
+    world.signal_server(Signal::STOP);
+    terminal.expect("no answer for ");
+    world.signal_server(Signal::CONT);
+    terminal.expect("put 1 file, 256.00 MiB in ");
+    assert_eq!(terminal.exit_code(), 0);
 }

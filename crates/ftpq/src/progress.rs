@@ -2,7 +2,8 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -11,7 +12,10 @@ use ftpq_client::{
     copy::{CopyError, Side, Summary},
 };
 use ftpq_proto::{Kind, RemotePath};
-use indicatif::{HumanBytes, HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{
+    HumanBytes, HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle,
+    style::ProgressTracker,
+};
 
 use crate::output;
 
@@ -21,6 +25,8 @@ pub(crate) struct Bars {
     total: ProgressBar,
     state: Mutex<State>,
     began: Instant,
+    /// When bytes last moved.
+    moved: Arc<Mutex<Instant>>,
     quiet: bool,
 }
 
@@ -43,11 +49,13 @@ impl Bars {
     pub(crate) fn new(quiet: bool) -> Self {
         let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let multi = MultiProgress::with_draw_target(target);
-        let total = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::hidden()).with_style(style());
+        let moved = Arc::new(Mutex::new(Instant::now()));
+        let total = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::hidden());
+        total.set_style(style().with_key("eta", time_left(moved.clone())));
         total.set_prefix("total");
         let total = multi.add(total);
         total.enable_steady_tick(Duration::from_millis(200));
-        Self { multi, total, state: Mutex::default(), began: Instant::now(), quiet }
+        Self { multi, total, state: Mutex::default(), began: Instant::now(), moved, quiet }
     }
 
     /// From now on paths stand behind these.
@@ -137,6 +145,7 @@ impl Progress for Bars {
     }
 
     fn advanced(&self, file: FileId, bytes: u64) {
+        *self.moved.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         self.total.inc(bytes);
         if let Some(bar) = self.lock().files.get(&file) {
             bar.inc(bytes);
@@ -188,6 +197,20 @@ const WORTH_A_BAR: u64 = 1024 * 1024;
 fn style() -> ProgressStyle {
     ProgressStyle::with_template(LINE).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸ ")
 }
+
+/// How long it will take, or for how long nobody has answered.
+fn time_left(moved: Arc<Mutex<Instant>>) -> impl ProgressTracker + 'static {
+    move |state: &ProgressState, line: &mut dyn fmt::Write| {
+        let silence = moved.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+        let _ = match silence > WORTH_A_WORD {
+            true => write!(line, "no answer for {} s", silence.as_secs()),
+            false => write!(line, "{:#}", HumanDuration(state.eta())),
+        };
+    }
+}
+
+/// Silence that is more than a slow disk's or a lost packet's.
+const WORTH_A_WORD: Duration = Duration::from_secs(4);
 
 /// Name, bar, bytes, speed, time left.
 const LINE: &str = "{prefix:<24} {wide_bar} {bytes:>11}/{total_bytes:<11} {binary_bytes_per_sec:>13} {eta:>4}";

@@ -43,7 +43,7 @@ fn the_start_screen_says_what_is_served_where_and_for_whom() {
         format!("serves {}", fs::canonicalize(world.served()).unwrap().display()),
         format!("127.0.0.1:{port} (UDP)"),
         world.server().key.clone(),
-        "CD CON DWLD LIST MKDIR MV RM STAT UPLD".into(),
+        "ATTR CD CON DWLD LINK LIST MKDIR MV RM STAT UPLD".into(),
         format!("1 in {}", world.authorized_clients().display()),
         format!("ftpq ls -s localhost:{port}"),
         "ftpq con ".into(),

@@ -3,8 +3,8 @@
 use std::{collections::HashMap, fs, path::Path};
 
 use async_trait::async_trait;
-use ftpq_proto::{Digest, Entry};
-use ftpq_storage::{Bytes, Listing, LocalFs, NewFile, Reader, Upload};
+use ftpq_proto::{Digest, Entry, LinkTarget};
+use ftpq_storage::{Attributes, Bytes, Listing, LocalFs, NewFile, NewLink, Reader, Upload};
 use ftpq_transport::{Closed, ConnectError};
 
 use super::*;
@@ -20,6 +20,8 @@ enum Cut {
     Reply,
     /// After the first page.
     List,
+    /// Before a folder gets its mode and time.
+    Attributes,
 }
 
 /// A folder behind a connection that is cut where it is told to be.
@@ -96,6 +98,17 @@ impl Storage for Cutting {
 
     async fn make_folder(&self, path: &RemotePath, parents: bool) -> Result<(), StorageError> {
         self.files.make_folder(path, parents).await
+    }
+
+    async fn make_link(&self, path: &RemotePath, target: &LinkTarget, link: NewLink) -> Result<(), StorageError> {
+        self.check(path, Cut::Create)?;
+        self.files.make_link(path, target, link).await?;
+        self.check(path, Cut::Reply)
+    }
+
+    async fn set_attributes(&self, path: &RemotePath, attributes: Attributes) -> Result<(), StorageError> {
+        self.check(path, Cut::Attributes)?;
+        self.files.set_attributes(path, attributes).await
     }
 
     async fn remove(&self, path: &RemotePath, recursive: bool) -> Result<u64, StorageError> {

@@ -1,8 +1,10 @@
 //! ftpq's own verbs, one file each: struct, spec, handler, in this order.
 
+mod attr;
 mod cd;
 mod con;
 mod dwld;
+mod link;
 mod list;
 mod mkdir;
 mod mv;
@@ -23,5 +25,7 @@ pub(crate) fn register_all(registry: &mut Registry) -> Result<(), RegisterError>
     registry.register(mkdir::Mkdir)?;
     registry.register(mv::Mv)?;
     registry.register(rm::Rm)?;
+    registry.register(link::Link)?;
+    registry.register(attr::Attr)?;
     Ok(())
 }

@@ -4,7 +4,9 @@
 //! anything that would lead out (`RESOLVE_BENEATH | NO_MAGICLINKS | NO_SYMLINKS`). There is no
 //! check of a name followed by another look at it, so there is nothing to race.
 
+mod links;
 mod list;
+mod lookalike;
 mod read;
 mod root;
 mod write;
@@ -12,12 +14,12 @@ mod write;
 use std::{path::Path, sync::Arc};
 
 use async_trait::async_trait;
-use ftpq_proto::{Entry, RemotePath};
+use ftpq_proto::{Entry, LinkTarget, RemotePath};
 use rustix::fs::OFlags;
 
 use self::root::Root;
 use crate::{
-    Listing, NewFile, Reader, Storage, Upload,
+    Attributes, Listing, NewFile, NewLink, Reader, Storage, Upload,
     error::{Problem, StorageError},
 };
 
@@ -67,6 +69,15 @@ impl Storage for LocalFs {
 
     async fn make_folder(&self, path: &RemotePath, parents: bool) -> Result<(), StorageError> {
         self.run(path, move |root, path| root.make_folder(path, parents)).await
+    }
+
+    async fn make_link(&self, path: &RemotePath, target: &LinkTarget, link: NewLink) -> Result<(), StorageError> {
+        let target = target.clone();
+        self.run(path, move |root, path| root.make_link(path, &target, link)).await
+    }
+
+    async fn set_attributes(&self, path: &RemotePath, attributes: Attributes) -> Result<(), StorageError> {
+        self.run(path, move |root, path| root.set_attributes(path, attributes)).await
     }
 
     async fn remove(&self, path: &RemotePath, recursive: bool) -> Result<u64, StorageError> {

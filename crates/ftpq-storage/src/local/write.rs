@@ -26,7 +26,7 @@ use rustix::{
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{
-    blocking,
+    blocking, lookalike,
     root::{self, Root},
 };
 use crate::{
@@ -125,13 +125,7 @@ impl Target {
         if path.is_root() {
             return Err(Problem::IsFolder);
         }
-        let (folder, name) = match root.parent_of(path) {
-            Err(Problem::NotFound) if file.parents => {
-                root.open_or_make(&path.parent())?;
-                root.parent_of(path)?
-            }
-            found => found?,
-        };
+        let (folder, name) = root.parent_to_fill(path, file.parents)?;
         check_target(&folder, &name, file)?;
         Ok(Self { folder, name })
     }
@@ -244,7 +238,8 @@ impl Staged {
 
     /// The one step in which the file appears.
     fn publish(&mut self) -> Result<(), Problem> {
-        match (self.reserved.take(), self.file.overwrite) {
+        let replace = lookalike::may_replace(&self.folder, &self.name, self.file.overwrite)?;
+        match (self.reserved.take(), replace) {
             (None, false) => self.link(&self.name),
             (None, true) => {
                 let reserved = ReservedName::new(&self.folder)?;

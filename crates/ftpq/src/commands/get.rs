@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::Context;
+use ftpq_client::copy::{Followed, LeftOut, follow};
 use ftpq_proto::{Kind, Name, RemotePath};
 use ftpq_storage::Storage;
 
@@ -43,13 +44,25 @@ pub(crate) async fn run(client: &mut Client, args: Args) -> anyhow::Result<u8> {
     for remote in &args.remotes {
         let (server, source) = client.locate(&Target::parse(remote, client.global.port)?)?;
         let from = client.storage(&server).await?;
+        let name = source.name();
+        let source = if args.transfer.follows_links() { followed(&from, source).await? } else { source };
         // Without -r the server's answer to DWLD says that it is a folder: a round trip less.
         let is_folder = args.transfer.recursive() && from.stat(&source).await?.kind == Kind::Folder;
-        let target = place.of(source.name(), is_folder)?;
+        let target = place.of(name, is_folder)?;
         let prefix = Prefix { source: String::new(), target: before_paths(&place.folder) };
         jobs.push(Job { from, source, is_folder, to: to.clone(), target, parents: false, prefix });
     }
     args.transfer.run("got", jobs, &client.global).await
+}
+
+/// What a link that was named leads to. The copy keeps the link's name.
+async fn followed(from: &Arc<dyn Storage>, source: RemotePath) -> anyhow::Result<RemotePath> {
+    let left_out = |why: LeftOut| Err(Ended::with(exit::FAILED, format!("{source}: {why}")));
+    match follow(&**from, &source).await? {
+        Followed::To(path, _) => Ok(path),
+        Followed::Out => left_out(LeftOut::LeadsOut),
+        Followed::Loop => left_out(LeftOut::Loop),
+    }
 }
 
 /// Where things go on this machine.
@@ -94,6 +107,7 @@ async fn to_stdout(client: &mut Client, args: &Args) -> anyhow::Result<u8> {
     for remote in &args.remotes {
         let (server, source) = client.locate(&Target::parse(remote, client.global.port)?)?;
         let from: Arc<dyn Storage> = client.storage(&server).await?;
+        let source = if args.transfer.follows_links() { followed(&from, source).await? } else { source };
         let mut reader = from.open(&source).await?;
         let mut hasher = blake3::Hasher::new();
         while let Some(block) = reader.next_block().await? {

@@ -14,12 +14,15 @@ use crate::{
 
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct TransferArgs {
-    /// Take folders with all they hold
+    /// Take folders with all they hold; links in them stay links, if they lead to something in them
     #[arg(short, long)]
     recursive: bool,
-    /// Keep modification times and permission bits
+    /// Keep modification times and permission bits, of folders too
     #[arg(short, long)]
     preserve: bool,
+    /// Take what links lead to, instead of the links; never anything outside
+    #[arg(short = 'L', long)]
+    copy_links: bool,
     /// Replace files that exist
     #[arg(short, long, conflicts_with = "no_clobber")]
     force: bool,
@@ -51,6 +54,11 @@ impl TransferArgs {
     /// Whether folders may be copied.
     pub(crate) fn recursive(&self) -> bool {
         self.recursive
+    }
+
+    /// Whether links are followed.
+    pub(crate) fn follows_links(&self) -> bool {
+        self.copy_links
     }
 
     /// How long to try again after an interruption.
@@ -86,6 +94,7 @@ impl TransferArgs {
         let options = Options {
             overwrite: self.force,
             preserve: self.preserve,
+            follow_links: self.copy_links,
             keep_existing: self.no_clobber,
             parents: job.parents,
             parallel: self.parallel,
@@ -133,6 +142,7 @@ fn add(all: &mut Summary, one: Summary) {
     all.files += one.files;
     all.bytes += one.bytes;
     all.folders += one.folders;
+    all.links += one.links;
     all.skipped += one.skipped;
     all.kept += one.kept;
     all.failed += one.failed;

@@ -98,7 +98,8 @@ impl Walk {
             let copy = self.copy.clone();
             match again(&copy, Side::Source, || copy.from.stat(&source)).await {
                 Ok(root) => self.will_have(&target, &root),
-                Err(error) => self.fail(None, error)?,
+                // Nor can it be listed.
+                Err(error) => return self.fail(None, error),
             }
         }
         self.push(source, target, None);
@@ -106,7 +107,6 @@ impl Walk {
             self.make_folder(folder.target.clone()).await?;
             self.folder(&folder).await?;
         }
-        self.settle().await?;
         self.set_attributes().await
     }
 
@@ -135,16 +135,17 @@ impl Walk {
         }
     }
 
-    /// The deepest folders first: what a folder's mode forbids is over by then.
+    /// Once nothing is in flight, as whatever comes into a folder changes its time; and the deepest folders
+    /// first, as what a folder's mode forbids must be over by then.
     async fn set_attributes(&mut self) -> Result<(), Fatal> {
+        self.settle().await?;
         let mut folders = std::mem::take(&mut self.attributes);
         folders.retain(|(target, _)| !self.missing.contains(target));
         folders.sort_by_cached_key(|(target, _)| Reverse(target.depth()));
-        let mut depth = 0;
+        let mut level = None;
         for (target, attributes) in folders {
-            if target.depth() != depth {
+            if level.replace(target.depth()).is_some_and(|level| level != target.depth()) {
                 self.settle().await?;
-                depth = target.depth();
             }
             let copy = self.copy.clone();
             let files = self.room(copy.files.clone(), 1).await?;

@@ -63,7 +63,12 @@ pub(super) fn target(folder: BorrowedFd<'_>, name: &Name) -> Option<LinkTarget> 
 }
 
 /// In one step: the name never stands for nothing.
-fn replace(folder: &OwnedFd, name: &Name, target: &LinkTarget, mtime: Option<Timestamp>) -> Result<(), Problem> {
+pub(super) fn replace(
+    folder: &OwnedFd,
+    name: &Name,
+    target: &LinkTarget,
+    mtime: Option<Timestamp>,
+) -> Result<(), Problem> {
     lookalike::refuse_name(folder, name.as_bytes())?;
     let aside = root::reserved_name()?;
     symlink(target, folder, &aside)?;

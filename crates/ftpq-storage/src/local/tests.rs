@@ -446,6 +446,17 @@ async fn an_existing_name_becomes_a_link_only_when_asked_and_a_folder_never() {
     assert_eq!(folder.on_disk(), ["file", "folder", "link"]);
 }
 
+/// Somebody made a folder there meanwhile.
+#[test]
+fn a_link_that_cannot_take_its_place_leaves_nothing() {
+    let folder = Folder::new();
+    fs::create_dir(folder.path("folder")).unwrap();
+    let open = fs::File::open(folder.path("")).unwrap().into();
+    let name = ftpq_proto::Name::new("folder").unwrap();
+    assert!(matches!(links::replace(&open, &name, &target("x"), None), Err(Problem::IsFolder)));
+    assert_eq!(folder.on_disk(), ["folder"]);
+}
+
 #[tokio::test]
 async fn a_folder_gets_its_mode_and_time_and_keeps_its_other_bits() {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -467,8 +478,8 @@ async fn a_folder_gets_its_mode_and_time_and_keeps_its_other_bits() {
     folder.storage.set_attributes(&remote("/"), both).await.unwrap();
     assert_eq!(seen(""), (0o750, 1_234_567_890, 123_456_789));
     let before = (seen("file"), seen("link"), seen("a"));
-    for path in ["file", "link", "link/b"] {
-        assert_eq!(status(folder.storage.set_attributes(&remote(path), both).await), Status::NotFolder, "{path}");
+    for (path, refused) in [("file", Status::NotFolder), ("link", Status::NotFolder), ("link/b", Status::NotRegular)] {
+        assert_eq!(status(folder.storage.set_attributes(&remote(path), both).await), refused, "{path}");
     }
     assert_eq!((seen("file"), seen("link"), seen("a")), before);
     assert_eq!(status(folder.storage.set_attributes(&remote("missing"), both).await), Status::NotFound);

@@ -228,6 +228,44 @@ fn what_vanishes_while_the_tree_is_walked_is_told_and_the_rest_arrives() {
     world.ftpq(["get", "-r", "nothing"]).fails(3, "no such file or folder");
 }
 
+/// Where one name in two spellings is one file, the second must not go into the first.
+#[test]
+fn names_that_differ_only_in_case_do_not_become_one() {
+    let Some(caseless) = env::var_os("FTPQ_CASELESS") else {
+        eprintln!("SKIPPED names_that_differ_only_in_case_do_not_become_one: FTPQ_CASELESS names no folder for it");
+        return;
+    };
+    let served = tempfile::tempdir_in(caseless).unwrap();
+    fs::write(served.path().join("readme"), "old").unwrap();
+    assert!(served.path().join("README").exists(), "FTPQ_CASELESS names a folder that tells case apart");
+    let mut world = World::new();
+    world.start_serving(served.path());
+    let local = world.work().join("t");
+    for (index, name) in ["FILE", "file", "DIR/x", "dir/x"].into_iter().enumerate() {
+        fs::create_dir_all(local.join(name).parent().unwrap()).unwrap();
+        fs::write(local.join(name), pattern(100 + index)).unwrap();
+    }
+    symlink("file", local.join("link")).unwrap();
+    // All at once, and again over what is there.
+    for _ in 0..3 {
+        let run = world.ftpq(["put", "-rpf", "t"]).ends(23);
+        assert_eq!(run.stderr.matches("another name that differs only in case").count(), 3, "{}", run.stderr);
+        assert!(run.stderr.contains("put 2 files"), "{}", run.stderr);
+        assert_eq!(all_names(&served.path().join("t")).len(), 2);
+        for name in all_names(&served.path().join("t")) {
+            let name = if name.eq_ignore_ascii_case("dir") { format!("{name}/x") } else { name };
+            let there = fs::read(served.path().join("t").join(&name)).unwrap();
+            assert!(there == fs::read(local.join(&name)).unwrap(), "{name} holds what another is");
+        }
+    }
+    for command in [["put", "-f", "t/file", "--to", "README"].as_slice(), &["mkdir", "README"]] {
+        world.ftpq(command).fails(1, "/README: another name that differs only in case");
+    }
+    assert_eq!(fs::read(served.path().join("readme")).unwrap(), b"old");
+    world.ftpq(["mv", "-f", "readme", "README"]).ok();
+    assert_eq!(all_names(served.path()), ["README", "t"]);
+}
+
 #[test]
 fn listings_say_where_links_point() {
     let world = World::serving();

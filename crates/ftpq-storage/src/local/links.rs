@@ -69,7 +69,7 @@ pub(super) fn replace(
     target: &LinkTarget,
     mtime: Option<Timestamp>,
 ) -> Result<(), Problem> {
-    lookalike::refuse_name(folder, name.as_bytes())?;
+    let _alone = lookalike::alone(folder, name)?;
     let aside = root::reserved_name()?;
     symlink(target, folder, &aside)?;
     let replaced = set_time(folder, &aside, mtime)
@@ -83,7 +83,7 @@ pub(super) fn replace(
 fn symlink(target: &LinkTarget, folder: &OwnedFd, name: &Name) -> Result<(), Problem> {
     fs::symlinkat(target.as_bytes(), folder, name.as_bytes()).map_err(|errno| match errno {
         // Not a matter of rights (that would be EACCES): FAT, for one, has no links.
-        Errno::PERM | Errno::OPNOTSUPP => Problem::NoLinks,
+        Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS => Problem::NoLinks,
         other => other.into(),
     })
 }

@@ -4,7 +4,10 @@
 //! one. So wherever such a folder is written to, a name that stands there must stand there byte for byte.
 //! The kernel does not tell under which bytes it found something; only the folder's listing does.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::{
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use ftpq_proto::{Name, RemotePath};
 use rustix::{
@@ -37,12 +40,18 @@ pub(super) fn refuse_name(folder: &OwnedFd, name: &[u8]) -> Result<(), Problem> 
     stands_exactly(&folder.as_fd(), name).map(drop)
 }
 
-/// Whether a file is to be published by replacing one of its name: `wanted`, unless nothing stands there
-/// in a folder that takes several names for one. Of two such files that come at once, the second must
-/// find the first, and not replace it.
-pub(super) fn may_replace(folder: &OwnedFd, name: &Name, wanted: bool) -> Result<bool, Problem> {
+/// Before a file or link replaces what stands under its name. Of two lookalikes that are new and come at
+/// once, the second must find the first: what this returns is held until it is there. (That nothing may
+/// be replaced is what most of these file systems cannot be asked for.)
+pub(super) fn alone(folder: &OwnedFd, name: &Name) -> Result<Option<MutexGuard<'static, ()>>, Problem> {
+    static REPLACING: Mutex<()> = Mutex::new(());
     let folder = folder.as_fd();
-    Ok(wanted && (!folder.folds() || stands_exactly(&folder, name.as_bytes())?))
+    if !folder.folds() {
+        return Ok(None);
+    }
+    let alone = REPLACING.lock().unwrap_or_else(PoisonError::into_inner);
+    stands_exactly(&folder, name.as_bytes())?;
+    Ok(Some(alone))
 }
 
 /// A folder, as far as its names go.
@@ -161,11 +170,8 @@ mod tests {
         let names = open.as_fd();
         assert!(names.finds(b"f").unwrap() && names.lists(b"f").unwrap());
         assert!(!names.finds(b"g").unwrap() && !names.lists(b"F").unwrap());
-        let (folder, name) = (OwnedFd::from(open), |name: &str| Name::new(name).unwrap());
-        if !folder.as_fd().folds() {
-            assert!(may_replace(&folder, &name("f"), true).unwrap());
-            assert!(may_replace(&folder, &name("g"), true).unwrap());
-        }
-        assert!(!may_replace(&folder, &name("f"), false).unwrap());
+        // Where names are what they are, nobody waits for anybody.
+        let (folder, name) = (OwnedFd::from(open), Name::new("f").unwrap());
+        assert_eq!(alone(&folder, &name).unwrap().is_some(), folder.as_fd().folds());
     }
 }

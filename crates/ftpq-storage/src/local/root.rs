@@ -132,10 +132,7 @@ impl Root {
     pub(super) fn rename(&self, from: &RemotePath, to: &RemotePath, overwrite: bool) -> Result<(), Problem> {
         let (from_parent, from_name) = self.parent_of(from)?;
         let (to_parent, to_name) = self.parent_of(to)?;
-        let stat = |folder: &OwnedFd, name: &Name| fs::statat(folder, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW);
-        let inode = |stat: Stat| (stat.st_dev, stat.st_ino);
-        // Giving a file its own name in other letters is not in anybody's way.
-        if stat(&from_parent, &from_name).ok().map(inode) != stat(&to_parent, &to_name).ok().map(inode) {
+        if !is_respelling(from, to) {
             lookalike::refuse(self, to, to_parent.as_fd())?;
         }
         let flags = if overwrite { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
@@ -169,6 +166,11 @@ pub(super) fn reserved_name() -> Result<Name, Problem> {
 }
 
 const RESERVED: &str = ".ftpq-";
+
+/// Whether a name only gets other letters: then what looks like it is itself.
+fn is_respelling(from: &RemotePath, to: &RemotePath) -> bool {
+    from.parent() == to.parent() && from.as_relative_bytes().eq_ignore_ascii_case(to.as_relative_bytes())
+}
 
 /// What a failed rename means; `into_itself` if the target lies in what is moved.
 pub(super) fn rename_problem(errno: Errno, into_itself: bool, flags: RenameFlags) -> Problem {

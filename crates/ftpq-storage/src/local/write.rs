@@ -238,8 +238,8 @@ impl Staged {
 
     /// The one step in which the file appears.
     fn publish(&mut self) -> Result<(), Problem> {
-        let replace = lookalike::may_replace(&self.folder, &self.name, self.file.overwrite)?;
-        match (self.reserved.take(), replace) {
+        let _alone = if self.file.overwrite { lookalike::alone(&self.folder, &self.name)? } else { None };
+        match (self.reserved.take(), self.file.overwrite) {
             (None, false) => self.link(&self.name),
             (None, true) => {
                 let reserved = ReservedName::new(&self.folder)?;

@@ -23,7 +23,7 @@ fn con_says_who_you_are_and_what_you_may_do() {
         format!("key      {}", world.server().key),
         format!("you      tester ({})", world.key_of(&world.home())),
         "rights   list,read,write,delete,admin".into(),
-        "verbs    BEGIN CD COMMIT CON DWLD LIST MKDIR MV PROVE READ RM STAT UPLD WRITE".into(),
+        "verbs    ATTR BEGIN CD COMMIT CON DWLD LINK LIST MKDIR MV PROVE READ RM STAT UPLD WRITE".into(),
         "folder   /".into(),
     ] {
         assert!(run.lines().iter().any(|found| found.starts_with(&line)), "{line:?} in {}", run.stdout);

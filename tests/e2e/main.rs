@@ -18,5 +18,6 @@ mod serve;
 mod shell;
 mod support;
 mod transfers;
+mod trees;
 mod trust;
 mod wire;

@@ -43,7 +43,7 @@ fn the_start_screen_says_what_is_served_where_and_for_whom() {
         format!("serves {}", fs::canonicalize(world.served()).unwrap().display()),
         format!("127.0.0.1:{port} (UDP)"),
         world.server().key.clone(),
-        "BEGIN CD COMMIT CON DWLD LIST MKDIR MV PROVE READ RM STAT UPLD WRITE".into(),
+        "ATTR BEGIN CD COMMIT CON DWLD LINK LIST MKDIR MV PROVE READ RM STAT UPLD WRITE".into(),
         format!("1 in {}", world.authorized_clients().display()),
         format!("ftpq ls -s localhost:{port}"),
         "ftpq con ".into(),

@@ -1,8 +1,8 @@
 //! How a copy is getting on, told to whoever draws it.
 
-use ftpq_proto::{Kind, RemotePath};
+use ftpq_proto::RemotePath;
 
-use crate::copy::CopyError;
+use crate::copy::{CopyError, LeftOut};
 
 /// One file within a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,8 +34,8 @@ pub trait Progress: Send + Sync {
     /// It is not there. `file` is `None` for what never began: a folder that could not be read.
     fn failed(&self, file: Option<FileId>, error: &CopyError);
 
-    /// A link or special file was left out.
-    fn skipped(&self, path: &RemotePath, kind: Kind);
+    /// Something was left out, as it is nothing that can be copied.
+    fn skipped(&self, path: &RemotePath, why: LeftOut);
 }
 
 /// Nobody draws.
@@ -48,5 +48,5 @@ impl Progress for () {
     fn interrupted(&self, _: FileId, _: &CopyError) {}
     fn finished(&self, _: FileId) {}
     fn failed(&self, _: Option<FileId>, _: &CopyError) {}
-    fn skipped(&self, _: &RemotePath, _: Kind) {}
+    fn skipped(&self, _: &RemotePath, _: LeftOut) {}
 }

@@ -10,14 +10,14 @@ use std::{
 
 use async_trait::async_trait;
 use ftpq_proto::{
-    Digest, Entry, Extents, Holes, RemotePath, Timestamp, UploadId, UserPath,
-    commands::{begin, commit, dwld, list, mkdir, mv, prove, read, rm, stat, upld, write},
+    Digest, Entry, Extents, Holes, LinkTarget, RemotePath, Timestamp, UploadId, UserPath,
+    commands::{attr, begin, commit, dwld, link, list, mkdir, mv, prove, read, rm, stat, upld, write},
     limits::EAGER_BODY_MAX,
     message::Trailer,
 };
 use ftpq_storage::{
-    BLOCK, Bytes, FileInfo, HeldExtent, LargeFile, Listing, NewFile, Opened, Pinned, Problem, Publish, Reader, Staging,
-    Storage, StorageError, Upload,
+    Attributes, BLOCK, Bytes, FileInfo, HeldExtent, LargeFile, Listing, NewFile, NewLink, Opened, Pinned, Problem,
+    Publish, Reader, Staging, Storage, StorageError, Upload,
 };
 use ftpq_transport::tuning;
 use serde::{Serialize, de::DeserializeOwned};
@@ -211,6 +211,17 @@ impl Storage for Remote {
     async fn make_folder(&self, path: &RemotePath, parents: bool) -> Result<(), StorageError> {
         let args = mkdir::Args { path: self.at(path)?, parents };
         self.call::<_, mkdir::Made>(path, mkdir::VERB, &args).await.map(drop)
+    }
+
+    async fn make_link(&self, path: &RemotePath, target: &LinkTarget, link: NewLink) -> Result<(), StorageError> {
+        let NewLink { overwrite, accept_same, parents, mtime } = link;
+        let args = link::Args { path: self.at(path)?, target: target.clone(), overwrite, accept_same, parents, mtime };
+        self.call::<_, link::Linked>(path, link::VERB, &args).await.map(drop)
+    }
+
+    async fn set_attributes(&self, path: &RemotePath, attributes: Attributes) -> Result<(), StorageError> {
+        let args = attr::Args { path: self.at(path)?, mode: attributes.mode, mtime: attributes.mtime };
+        self.call::<_, attr::Set>(path, attr::VERB, &args).await.map(drop)
     }
 
     async fn remove(&self, path: &RemotePath, recursive: bool) -> Result<u64, StorageError> {

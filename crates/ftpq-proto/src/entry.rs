@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::path::Name;
+use crate::{link_target::LinkTarget, path::Name};
 
 /// One name in a folder, with what `ls -l` shows of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,9 +17,24 @@ pub struct Entry {
     pub mtime: Timestamp,
     /// The permission bits, `0o000` to `0o7777`.
     pub mode: u32,
+    /// Where a link points; `None` for everything else, and for a link that cannot be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<LinkTarget>,
 }
 
-/// What a name stands for. ftpq moves files and folders; links are shown and never followed.
+impl Entry {
+    /// Bytes that it takes in a page of LIST, at the most.
+    pub fn page_bytes(&self) -> usize {
+        let name = self.name.as_ref().map_or(0, |name| name.as_bytes().len());
+        let target = self.target.as_ref().map_or(0, |target| target.as_bytes().len());
+        ENTRY_BYTES + name + target
+    }
+}
+
+/// Bytes of an entry's keys, numbers and lengths: everything but its name and target.
+const ENTRY_BYTES: usize = 96;
+
+/// What a name stands for. Links are shown and made, and never followed by a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {

@@ -20,6 +20,9 @@ pub const DEPTH_MAX: usize = 256;
 /// Entries of one LIST page: 128 of the longest names still fit a frame.
 pub const LIST_PAGE_MAX: usize = 128;
 
+/// Bytes of entries after which a LIST page ends: one more of the longest link still fits the frame.
+pub const LIST_PAGE_BYTES: usize = FRAME_MAX - 8 * 1024;
+
 /// Bytes of a verb's name.
 pub const VERB_MAX: usize = 64;
 

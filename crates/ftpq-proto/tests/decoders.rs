@@ -7,13 +7,13 @@ use std::fmt::Debug;
 
 use ciborium::Value;
 use ftpq_proto::{
-    Digest, Entry, Extents, Hole, Holes, Kind, Name, RemotePath, Right, Rights, Spec, Status, Timestamp, UploadId,
-    UserPath, Version,
+    Digest, Entry, Extents, Hole, Holes, Kind, LinkTarget, Name, RemotePath, Right, Rights, Spec, Status, Timestamp,
+    UploadId, UserPath, Version,
     codec::{self, DecodeError, EncodeError, PREFIX_LEN},
-    commands::{begin, cd, commit, con, dwld, list, mkdir, mv, prove, read, rm, stat, upld, write},
+    commands::{attr, begin, cd, commit, con, dwld, link, list, mkdir, mv, prove, read, rm, stat, upld, write},
     limits::{
-        EXTENT_MAX, EXTENT_MIN, EXTENTS_MAX, FEATURES_MAX, FRAME_MAX, HELD_PAGE_MAX, HOLES_MAX, LIST_PAGE_MAX,
-        NAME_MAX, PATH_MAX, TEXT_MAX, VERBS_MAX,
+        EXTENT_MAX, EXTENT_MIN, EXTENTS_MAX, FEATURES_MAX, FRAME_MAX, HELD_PAGE_MAX, HOLES_MAX, LIST_PAGE_BYTES,
+        LIST_PAGE_MAX, NAME_MAX, PATH_MAX, TEXT_MAX, VERBS_MAX,
     },
     message::{Failed, Reply, Request, Response, Trailer},
 };
@@ -146,6 +146,23 @@ proptest! {
     }
 
     #[test]
+    fn link_comes_back_as_it_was_said(args in link_args(), linked in linked()) {
+        survives(args)?;
+        survives(linked)?;
+    }
+
+    #[test]
+    fn attr_comes_back_as_it_was_said(args in attr_args(), set in set()) {
+        survives(args)?;
+        survives(set)?;
+    }
+
+    #[test]
+    fn an_entry_takes_no_more_of_a_page_than_it_says(entry in entry()) {
+        prop_assert!(body(&entry).len() <= entry.page_bytes());
+    }
+
+    #[test]
     fn the_grammar_comes_back_as_it_was_said(
         request in request(mv_args()),
         response in response(),
@@ -186,7 +203,7 @@ fn a_frame_over_the_limit_is_refused_whoever_makes_it() {
 fn the_largest_page_of_the_longest_names_fits_a_frame() {
     let name = Name::new(vec![0xff; NAME_MAX]).ok();
     let mtime = Timestamp::new(i64::MIN, 999_999_999).unwrap();
-    let entry = Entry { name, kind: Kind::Folder, size: u64::MAX, mtime, mode: u32::MAX };
+    let entry = Entry { name, kind: Kind::Folder, size: u64::MAX, mtime, mode: u32::MAX, target: None };
     let mut page = list::Page { entries: vec![entry.clone(); LIST_PAGE_MAX] };
     let response = Response::Item(Value::serialized(&page).unwrap());
     assert_eq!(decode::<Response>(&response), Ok(response));
@@ -292,6 +309,18 @@ fn a_name_of_an_upload_or_version_has_its_length_and_is_not_logged() {
 }
 
 #[test]
+fn a_page_that_ends_by_its_bytes_fits_a_frame() {
+    let name = Name::new(vec![0xff; NAME_MAX]).ok();
+    let mtime = Timestamp::new(i64::MIN, 999_999_999).unwrap();
+    let target = LinkTarget::new(vec![0xff; PATH_MAX]).ok();
+    let entry = Entry { name, kind: Kind::Folder, size: u64::MAX, mtime, mode: u32::MAX, target };
+    // The page was not yet at its end, and got one more.
+    let page = list::Page { entries: vec![entry.clone(); LIST_PAGE_BYTES.div_ceil(entry.page_bytes())] };
+    let response = Response::Item(Value::serialized(&page).unwrap());
+    assert_eq!(decode::<Response>(&response), Ok(response));
+}
+
+#[test]
 fn more_than_the_stated_number_of_anything_is_refused() {
     let args =
         |versions, features| con::Args { versions: vec![1; versions], features: vec!["f".into(); features], ..args() };
@@ -374,6 +403,18 @@ fn options_that_are_left_out_are_off() {
     assert!(decode::<commit::Args>(&map([path(), ("upload", id())])).is_err());
     assert_eq!(decode(&map([path()])), Ok(mkdir::Args { path: "f".parse().unwrap(), parents: false }));
     assert_eq!(decode(&map([path()])), Ok(rm::Args { path: "f".parse().unwrap(), recursive: false }));
+    let link = ("target", Value::from("f"));
+    let to_link = link::Args {
+        path: "f".parse().unwrap(),
+        target: LinkTarget::new("f").unwrap(),
+        overwrite: false,
+        accept_same: false,
+        parents: false,
+        mtime: None,
+    };
+    assert_eq!(decode(&map([path(), link])), Ok(to_link));
+    assert_eq!(decode(&map([path()])), Ok(attr::Args { path: "f".parse().unwrap(), mode: None, mtime: None }));
+    assert!(decode::<link::Args>(&map([path()])).is_err());
     assert_eq!(decode(&map([])), Ok(list::Args { path: UserPath::default() }));
     assert!(decode::<dwld::Args>(&map([])).is_err());
 }
@@ -405,6 +446,8 @@ fn an_option_that_is_not_known_is_refused() {
     assert!(!tolerates!(prove_args()));
     assert!(!tolerates!(commit_args()));
     assert!(!tolerates!(read_args()));
+    assert!(!tolerates!(link_args()));
+    assert!(!tolerates!(attr_args()));
 }
 
 #[test]
@@ -431,8 +474,37 @@ fn a_newer_server_may_say_more() {
     assert!(tolerates!(Just(prove::Proved { same: true })));
     assert!(tolerates!(part()));
     assert!(tolerates!(digest().prop_map(|digest| read::Sent { digest })));
+    assert!(tolerates!(linked()));
+    assert!(tolerates!(set()));
     assert!(tolerates!(failed()));
     assert!(tolerates!(trailer()));
+}
+
+/// A hostile server cannot have a client write anywhere but under a name in the folder at hand.
+#[test]
+fn a_page_with_what_is_no_name_or_no_target_is_refused() {
+    let time = || map([("secs", 0.into()), ("nanos", 0.into())]);
+    let page = |name: Value, target: Value| {
+        let (kind, size, mode) = ("link".into(), 0.into(), 0.into());
+        let entry = map([
+            ("name", name),
+            ("kind", kind),
+            ("size", size),
+            ("mtime", time()),
+            ("mode", mode),
+            ("target", target),
+        ]);
+        decode::<list::Page>(&map([("entries", Value::Array(vec![entry]))]))
+    };
+    assert!(page("...".into(), "..".into()).is_ok());
+    for name in ["", ".", "..", "/", "a/b", "../a", "/etc/passwd", "a\0b", &"n".repeat(NAME_MAX + 1)] {
+        for name in [Value::from(name), Value::Bytes(name.into())] {
+            assert!(page(name.clone(), "f".into()).is_err(), "{name:?}");
+        }
+    }
+    for target in ["", "a\0b", &"t".repeat(PATH_MAX + 1)] {
+        assert!(page("l".into(), target.into()).is_err(), "{target:?}");
+    }
 }
 
 #[test]
@@ -530,6 +602,7 @@ fn decode_as_everything(bytes: &[u8]) -> Result<(), TestCaseError> {
     each!(prove::Args, prove::Proved, commit::Args, read::Args, read::Part, read::Sent);
     each!(Hole, Holes, UploadId, Version);
     each!(mkdir::Args, mkdir::Made, rm::Args, rm::Removed, mv::Args, mv::Moved);
+    each!(link::Args, link::Linked, attr::Args, attr::Set, LinkTarget);
     each!(Request<mv::Args>, Failed, Trailer, Status, Digest, Entry, Name, RemotePath, Right, Rights, Spec);
     each!(Timestamp, UserPath);
     // These may hold a NaN, which is not even equal to itself.
@@ -610,6 +683,10 @@ fn any_message() -> impl Strategy<Value = Vec<u8>> {
         bytes(commit_args()),
         bytes(read_args()),
         bytes(part()),
+        bytes(link_args()),
+        bytes(linked()),
+        bytes(attr_args()),
+        bytes(set()),
         bytes(response()),
         bytes(failed()),
         bytes(trailer()),
@@ -843,6 +920,31 @@ fn moved() -> impl Strategy<Value = mv::Moved> {
     (path(), path()).prop_map(|(from, to)| mv::Moved { from, to })
 }
 
+prop_compose! {
+    fn link_args()(
+        path in typed(),
+        target in link_target(),
+        [overwrite, accept_same, parents]: [bool; 3],
+        mtime in option::of(timestamp()),
+    ) -> link::Args {
+        link::Args { path, target, overwrite, accept_same, parents, mtime }
+    }
+}
+
+fn linked() -> impl Strategy<Value = link::Linked> {
+    path().prop_map(|path| link::Linked { path })
+}
+
+prop_compose! {
+    fn attr_args()(path in typed(), mode: Option<u32>, mtime in option::of(timestamp())) -> attr::Args {
+        attr::Args { path, mode, mtime }
+    }
+}
+
+fn set() -> impl Strategy<Value = attr::Set> {
+    path().prop_map(|path| attr::Set { path })
+}
+
 fn request<A: Debug>(args: impl Strategy<Value = A>) -> impl Strategy<Value = Request<A>> {
     (".{0,20}", path(), args).prop_map(|(verb, cwd, args)| Request { verb, cwd, args })
 }
@@ -872,8 +974,9 @@ prop_compose! {
         size: u64,
         mtime in timestamp(),
         mode: u32,
+        target in option::of(link_target()),
     ) -> Entry {
-        Entry { name, kind, size, mtime, mode }
+        Entry { name, kind, size, mtime, mode, target }
     }
 }
 
@@ -882,6 +985,12 @@ fn name() -> impl Strategy<Value = Name> {
     let typical = "[a-zA-Z0-9 ._é世-]{1,40}".prop_map(String::into_bytes);
     let any_bytes = vec(sample::select((1..=u8::MAX).filter(|&byte| byte != b'/').collect::<Vec<_>>()), 1..=NAME_MAX);
     prop_oneof![3 => typical, 1 => any_bytes].prop_filter_map("a name", |bytes| Name::new(bytes).ok())
+}
+
+fn link_target() -> impl Strategy<Value = LinkTarget> {
+    let typical = "(\\.\\./){0,3}[a-zé]{1,9}".prop_map(String::into_bytes);
+    let any_bytes = vec(1..=u8::MAX, 1..200);
+    prop_oneof![typical, any_bytes].prop_map(|bytes| LinkTarget::new(bytes).unwrap())
 }
 
 fn path() -> impl Strategy<Value = RemotePath> {

@@ -7,10 +7,10 @@ use std::{collections::BTreeMap, fmt::Debug, fs, path::Path};
 
 use ciborium::Value;
 use ftpq_proto::{
-    Digest, Entry, Hole, Holes, Kind, Name, RemotePath, Right, Rights, Spec, Status, Timestamp, UploadId, UserPath,
-    VERSION, Version,
+    Digest, Entry, Hole, Holes, Kind, LinkTarget, Name, RemotePath, Right, Rights, Spec, Status, Timestamp, UploadId,
+    UserPath, VERSION, Version,
     codec::{self, PREFIX_LEN},
-    commands::{begin, cd, commit, con, dwld, list, mkdir, mv, prove, read, rm, stat, upld, write},
+    commands::{attr, begin, cd, commit, con, dwld, link, list, mkdir, mv, prove, read, rm, stat, upld, write},
     message::{Failed, Reply, Request, Response, Trailer},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -132,7 +132,7 @@ fn verbs() -> Vec<Sample> {
             "stat.reply",
             stat::Found {
                 path: path("/"),
-                entry: Entry { name: None, kind: Kind::Folder, size: 0, mtime: mtime(), mode: 0o1777 },
+                entry: Entry { name: None, kind: Kind::Folder, size: 0, mtime: mtime(), mode: 0o1777, target: None },
             },
         ),
         request("mkdir.request", mkdir::VERB, mkdir::Args { path: typed("x/y"), parents: true }),
@@ -141,6 +141,27 @@ fn verbs() -> Vec<Sample> {
         reply("rm.reply", rm::Removed { path: path("/a/x"), count: 7 }),
         request("mv.request", mv::VERB, mv::Args { from: typed("f"), to: typed("/g"), overwrite: true }),
         reply("mv.reply", mv::Moved { from: path("/a/f"), to: path("/g") }),
+        request("link.request", link::VERB, to_link()),
+        request(
+            "link.request-with-every-option",
+            link::VERB,
+            link::Args {
+                target: LinkTarget::new(b"../caf\xe9").unwrap(),
+                overwrite: true,
+                accept_same: true,
+                parents: true,
+                mtime: Some(mtime()),
+                ..to_link()
+            },
+        ),
+        reply("link.reply", link::Linked { path: path("/a/l") }),
+        request("attr.request", attr::VERB, attr::Args { path: typed("x"), mode: None, mtime: None }),
+        request(
+            "attr.request-with-every-option",
+            attr::VERB,
+            attr::Args { path: typed("x"), mode: Some(0o750), mtime: Some(mtime()) },
+        ),
+        reply("attr.reply", attr::Set { path: path("/a/x") }),
         not_utf8_request(),
         reply("cd.reply-not-utf8", cd::Folder { path: not_utf8() }),
     ]
@@ -263,15 +284,30 @@ fn upload() -> upld::Args {
     }
 }
 
-/// Each kind once, and a name that is not UTF-8.
+fn to_link() -> link::Args {
+    let target = LinkTarget::new("f").unwrap();
+    link::Args { path: typed("l"), target, overwrite: false, accept_same: false, parents: false, mtime: None }
+}
+
+/// Each kind once, a link without a target, and names and a target that are not UTF-8.
 fn entries() -> Vec<Entry> {
-    let entry = |name: &[u8], kind, size| Entry { name: Name::new(name).ok(), kind, size, mtime: mtime(), mode: 0o640 };
+    let entry = |name: &[u8], kind, size| Entry {
+        name: Name::new(name).ok(),
+        kind,
+        size,
+        mtime: mtime(),
+        mode: 0o640,
+        target: None,
+    };
+    let link = |target: &[u8]| Entry { target: LinkTarget::new(target).ok(), ..entry(b"link", Kind::Link, 0) };
     vec![
         entry("Olá 🦀".as_bytes(), Kind::File, u64::MAX),
         entry(b"folder", Kind::Folder, 0),
         entry(b"link", Kind::Link, 0),
         entry(b"fifo", Kind::Other, 0),
         entry(b"caf\xe9", Kind::File, 0),
+        link(b"../folder"),
+        link(b"caf\xe9"),
     ]
 }
 

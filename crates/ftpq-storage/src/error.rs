@@ -67,6 +67,15 @@ pub enum Problem {
     /// A name that ftpq keeps for itself.
     #[error("names like .ftpq-<32 hex digits> are reserved")]
     Reserved,
+    /// A folder that takes several names for one holds it under other bytes.
+    #[error("another name that differs only in case or form stands there")]
+    Lookalike,
+    /// A link that must not be made.
+    #[error("the link leads out of the tree")]
+    LeadsOut,
+    /// The file system has no links.
+    #[error("this file system holds no links")]
+    NoLinks,
     /// Not a path at all.
     #[error(transparent)]
     BadPath(#[from] PathError),
@@ -127,8 +136,9 @@ impl Problem {
             Problem::Changed => Status::Changed,
             Problem::NoUpload => Status::NoUpload,
             Problem::Superseded => Status::Superseded,
-            Problem::NameTooLong | Problem::Reserved => Status::NameRefused,
-            Problem::BadPath(_) | Problem::Refused(_) => Status::BadPath,
+            Problem::NameTooLong | Problem::Reserved | Problem::Lookalike => Status::NameRefused,
+            Problem::BadPath(_) | Problem::Refused(_) | Problem::LeadsOut => Status::BadPath,
+            Problem::NoLinks => Status::Unsupported,
             Problem::DigestMismatch { .. } => Status::DigestMismatch,
             Problem::Length { .. } => Status::Truncated,
             Problem::NoSpace => Status::NoSpace,

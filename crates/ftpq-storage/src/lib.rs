@@ -6,7 +6,8 @@
 //! publishing.
 //!
 //! # Promises of every storage
-//! - No path and no link leads out of it. Only regular files are read or written.
+//! - No path leads out of it, no link is followed, and none is made that leads out. Only regular files
+//!   are read or written.
 //! - A file appears under its name whole, verified and durable, or not at all. What is being
 //!   written is visible to nobody.
 //! - What is kept of a large file is kept by extents that are durable, and is trusted only after its
@@ -23,7 +24,7 @@ use async_trait::async_trait;
 pub use bytes::Bytes;
 pub use error::{Problem, StorageError};
 pub use ftpq_proto::commands::begin::HeldExtent;
-use ftpq_proto::{Digest, Entry, Extents, Holes, RemotePath, Timestamp, UploadId, Version};
+use ftpq_proto::{Digest, Entry, Extents, Holes, LinkTarget, RemotePath, Timestamp, UploadId, Version};
 pub use hash::{BodyHasher, join};
 pub use local::LocalFs;
 
@@ -82,6 +83,13 @@ pub trait Storage: Send + Sync + 'static {
 
     /// Makes a folder; with `parents`, also those above it, and an existing one is fine.
     async fn make_folder(&self, path: &RemotePath, parents: bool) -> Result<(), StorageError>;
+
+    /// Makes a link at `path` that holds `target`. Refused where it would lead out of this storage, and
+    /// never in the place of a folder.
+    async fn make_link(&self, path: &RemotePath, target: &LinkTarget, link: NewLink) -> Result<(), StorageError>;
+
+    /// Sets mode and time of the folder `path`.
+    async fn set_attributes(&self, path: &RemotePath, attributes: Attributes) -> Result<(), StorageError>;
 
     /// Removes a file, a link or an empty folder; with `recursive`, a folder with all it holds.
     /// Returns how many things went.
@@ -239,5 +247,27 @@ pub struct Publish {
     /// As in [`NewFile`].
     pub mode: Option<u32>,
     /// As in [`NewFile`].
+    pub mtime: Option<Timestamp>,
+}
+
+/// A link to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NewLink {
+    /// Replace a file or link that stands there.
+    pub overwrite: bool,
+    /// A link that stands there with the same target counts as this one.
+    pub accept_same: bool,
+    /// Make the folders that are missing above it.
+    pub parents: bool,
+    /// The link's own modification time; the time of its making where absent.
+    pub mtime: Option<Timestamp>,
+}
+
+/// What is to be set of a folder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attributes {
+    /// Permission bits, of which `0o777` count; the others stay as they are.
+    pub mode: Option<u32>,
+    /// Modification time.
     pub mtime: Option<Timestamp>,
 }

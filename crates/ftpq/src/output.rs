@@ -39,13 +39,23 @@ pub(crate) fn entry_json(path: &str, entry: &Entry) -> serde_json::Value {
     object.insert("size".into(), json!(entry.size));
     object.insert("mtime".into(), json!(timestamp(entry.mtime).map(|time| time.to_string())));
     object.insert("mode".into(), json!(format!("{:04o}", entry.mode)));
+    if let Some(target) = &entry.target {
+        object.insert("target".into(), json!(target));
+        if std::str::from_utf8(target.as_bytes()).is_err() {
+            object.insert("target_hex".into(), json!(hex(target.as_bytes())));
+        }
+    }
     object.into()
 }
 
 /// The line of `ls -l`.
 pub(crate) fn long_line(entry: &Entry, name: &str) -> String {
     let size = if entry.kind == Kind::File { HumanBytes(entry.size).to_string() } else { "-".into() };
-    format!("{} {size:>11}  {}  {name}{}", permissions(entry), local_time(entry.mtime), suffix(entry.kind))
+    let name = match &entry.target {
+        Some(target) => format!("{name} -> {target}"),
+        None => format!("{name}{}", suffix(entry.kind)),
+    };
+    format!("{} {size:>11}  {}  {name}", permissions(entry), local_time(entry.mtime))
 }
 
 /// What tells kinds apart behind a name, as `ls -F` does.

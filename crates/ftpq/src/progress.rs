@@ -9,9 +9,9 @@ use std::{
 
 use ftpq_client::{
     FileId, Progress,
-    copy::{CopyError, Side, Summary},
+    copy::{CopyError, LeftOut, Side, Summary},
 };
-use ftpq_proto::{Kind, RemotePath};
+use ftpq_proto::RemotePath;
 use indicatif::{
     HumanBytes, HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle,
     style::ProgressTracker,
@@ -79,6 +79,9 @@ impl Bars {
         );
         if summary.resumed > 0 {
             line += &format!(", {} of it kept from before", HumanBytes(summary.resumed));
+        }
+        if summary.links > 0 {
+            line += &format!(", {}", counted(summary.links, "link"));
         }
         for (count, what) in [(summary.kept, "left alone"), (summary.skipped, "skipped"), (summary.failed, "failed")] {
             if count > 0 {
@@ -186,8 +189,8 @@ impl Progress for Bars {
         self.report(error);
     }
 
-    fn skipped(&self, path: &RemotePath, kind: Kind) {
-        self.say(&format!("ftpq: {}: {}, left out", self.shown(Side::Source, path), kind.as_str()));
+    fn skipped(&self, path: &RemotePath, why: LeftOut) {
+        self.say(&format!("ftpq: {}: {why}, left out", self.shown(Side::Source, path)));
     }
 }
 

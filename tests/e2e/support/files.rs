@@ -29,6 +29,11 @@ pub(crate) fn holds(file: impl AsRef<Path>, len: usize) {
     assert!(bytes == pattern(len), "{} differs", file.display());
 }
 
+/// A file of `len` bytes that takes no room.
+pub(crate) fn sparse(file: &Path, len: u64) {
+    File::create(file).unwrap().set_len(len).unwrap();
+}
+
 /// A file of `len` bytes that are all there: what has holes is over too soon.
 pub(crate) fn solid(file: &Path, len: u64) {
     let mut file = File::create(file).unwrap();

@@ -11,7 +11,7 @@ mod terminal;
 mod world;
 
 pub(crate) use files::{
-    FullDisk, all_names, assert_same_tree, fifo, holds, odd_names, pattern, solid, tree, visible_names,
+    FullDisk, all_names, assert_same_tree, fifo, holds, odd_names, pattern, solid, sparse, tree, visible_names,
 };
 pub(crate) use lines::Lines;
 pub(crate) use process::{PATIENCE, Process, until};

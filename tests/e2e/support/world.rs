@@ -52,6 +52,12 @@ impl World {
         self.server = Some(self.server_program().serve());
     }
 
+    /// Starts a server of another folder.
+    pub(crate) fn start_serving(&mut self, folder: &Path) {
+        let program = self.home_program().arg("serve").arg(folder);
+        self.server = Some(program.args(["--listen", "127.0.0.1:0"]).serve());
+    }
+
     /// Stops the server and starts it again where it was.
     pub(crate) fn restart(&mut self) {
         let address = self.server().address.to_string();

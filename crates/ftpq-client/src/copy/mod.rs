@@ -5,17 +5,23 @@
 //! limited by their number and by the bytes they may hold in buffers; folders are made before what
 //! is in them is needed, by the receiver. One file that fails does not stop the others.
 //!
+//! A link stays a link, with the target that it has, if that leads to something in the tree; a copy of
+//! it elsewhere would lead out of the copy. `links.rs` is for who wants what links lead to instead. The
+//! mode and time of a folder are set when all that is in it is there.
+//!
 //! What is interrupted, because the connection or the server went away, is done again, for as long
 //! as anything new moves at least now and then. This is the only place that tries again; a
 //! [`Remote`](crate::Remote) makes one attempt to connect for each time it is asked for something.
 
 mod file;
 mod large;
+mod links;
 mod persistence;
 mod pipe;
 mod tree;
 
 use std::{
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -27,11 +33,14 @@ use ftpq_proto::{RemotePath, Status};
 use ftpq_storage::{Problem, Storage, StorageError};
 use tokio::sync::Semaphore;
 
-pub use self::pipe::{Input, Output, Pipe, PipeError};
 use self::{
     file::{Copied, FileCopy},
     persistence::{Pause, Persistence},
     tree::Walk,
+};
+pub use self::{
+    links::Followed,
+    pipe::{Input, Output, Pipe, PipeError},
 };
 use crate::{
     progress::{FileId, Progress},
@@ -45,6 +54,8 @@ pub struct Options {
     pub overwrite: bool,
     /// Keep modification times and permission bits.
     pub preserve: bool,
+    /// Copy what links lead to, within the storage that they are in, instead of the links.
+    pub follow_links: bool,
     /// Leave files alone that are there, without an error.
     pub keep_existing: bool,
     /// Make missing folders above the target.
@@ -71,12 +82,35 @@ pub struct Summary {
     pub resumed: u64,
     /// Folders that were made or were there.
     pub folders: u64,
-    /// Links and special files, which are left out.
+    /// Links that are there now, as links.
+    pub links: u64,
+    /// What was left out: see [`LeftOut`].
     pub skipped: u64,
     /// Files that were there and were left alone, as asked for.
     pub kept: u64,
     /// Files and folders that failed.
     pub failed: u64,
+}
+
+/// Why something in a tree is not copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeftOut {
+    /// A device, FIFO or socket.
+    Special,
+    /// A link whose target may be outside the tree, or, where links are followed, outside the storage.
+    LeadsOut,
+    /// A link to a folder that holds it, or to itself, where links are followed.
+    Loop,
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LeftOut::Special => "special file",
+            LeftOut::LeadsOut => "a link that leads out of the tree",
+            LeftOut::Loop => "a loop of links",
+        })
+    }
 }
 
 /// A copy did not succeed.
@@ -199,6 +233,15 @@ impl Copy {
 
     fn may_stay(&self, error: &CopyError) -> bool {
         self.options.keep_existing && error.side == Side::Target && error.status() == Status::Exists
+    }
+}
+
+/// Where `path` leads if it is a link, and what stands there.
+pub async fn follow(storage: &dyn Storage, path: &RemotePath) -> Result<Followed, StorageError> {
+    let entry = storage.stat(path).await?;
+    match &entry.target {
+        Some(target) => links::follow(storage, &path.parent(), target).await,
+        None => Ok(Followed::To(path.clone(), entry)),
     }
 }
 

@@ -3,8 +3,10 @@
 use std::{collections::HashMap, fs, path::Path, sync::Mutex};
 
 use async_trait::async_trait;
-use ftpq_proto::{Digest, Entry, UploadId};
-use ftpq_storage::{Bytes, LargeFile, Listing, LocalFs, NewFile, Opened, Pinned, Reader, Staging, Upload};
+use ftpq_proto::{Digest, Entry, LinkTarget, UploadId};
+use ftpq_storage::{
+    Attributes, Bytes, LargeFile, Listing, LocalFs, NewFile, NewLink, Opened, Pinned, Reader, Staging, Upload,
+};
 use ftpq_transport::{Closed, ConnectError};
 
 use tokio::time::{Instant, sleep};
@@ -22,6 +24,10 @@ enum Cut {
     Reply,
     /// After the first page.
     List,
+    /// Before a folder gets its mode and time.
+    Attributes,
+    /// It is removed before it is opened or listed.
+    Vanish,
 }
 
 /// A folder behind a connection that is cut where it is told to be.
@@ -32,6 +38,8 @@ struct Cutting {
     error: fn() -> CallError,
     /// Before each page of a listing but the first.
     pause: Duration,
+    /// What was done to which path, as it was done.
+    done: Mutex<Vec<(&'static str, RemotePath)>>,
 }
 
 impl Cutting {
@@ -43,11 +51,18 @@ impl Cutting {
             cuts: Arc::new(Mutex::new(cuts)),
             error: || CallError::Closed(Closed::TimedOut),
             pause: Duration::ZERO,
+            done: Mutex::default(),
         })
     }
 
     fn check(&self, path: &RemotePath, cut: Cut) -> Result<(), StorageError> {
         check(&self.cuts, path, cut, self.error)
+    }
+
+    async fn vanish(&self, path: &RemotePath) {
+        if self.check(path, Cut::Vanish).is_err() {
+            self.files.remove(path, true).await.unwrap();
+        }
     }
 }
 
@@ -75,12 +90,14 @@ impl Storage for Cutting {
     }
 
     async fn list(&self, path: &RemotePath) -> Result<Box<dyn Listing>, StorageError> {
+        self.vanish(path).await;
         let listing = self.files.list(path).await?;
         let (path, cuts, error, pause) = (path.clone(), self.cuts.clone(), self.error, self.pause);
         Ok(Box::new(CuttingListing { listing, first: true, path, cuts, error, pause }))
     }
 
     async fn open(&self, path: &RemotePath) -> Result<Box<dyn Reader>, StorageError> {
+        self.vanish(path).await;
         self.files.open(path).await
     }
 
@@ -106,6 +123,7 @@ impl Storage for Cutting {
 
     async fn create(&self, path: &RemotePath, file: NewFile) -> Result<Box<dyn Upload>, StorageError> {
         self.check(path, Cut::Create)?;
+        self.done.lock().unwrap().push(("file", path.clone()));
         let upload = self.files.create(path, file).await?;
         Ok(Box::new(CuttingUpload {
             upload,
@@ -118,6 +136,18 @@ impl Storage for Cutting {
 
     async fn make_folder(&self, path: &RemotePath, parents: bool) -> Result<(), StorageError> {
         self.files.make_folder(path, parents).await
+    }
+
+    async fn make_link(&self, path: &RemotePath, target: &LinkTarget, link: NewLink) -> Result<(), StorageError> {
+        self.check(path, Cut::Create)?;
+        self.files.make_link(path, target, link).await?;
+        self.check(path, Cut::Reply)
+    }
+
+    async fn set_attributes(&self, path: &RemotePath, attributes: Attributes) -> Result<(), StorageError> {
+        self.check(path, Cut::Attributes)?;
+        self.done.lock().unwrap().push(("attributes", path.clone()));
+        self.files.set_attributes(path, attributes).await
     }
 
     async fn remove(&self, path: &RemotePath, recursive: bool) -> Result<u64, StorageError> {
@@ -181,6 +211,7 @@ const OPTIONS: Options = Options {
     resume: true,
     overwrite: false,
     preserve: false,
+    follow_links: false,
     keep_existing: false,
     parents: false,
     parallel: 8,
@@ -274,11 +305,83 @@ async fn a_server_with_another_key_and_a_full_disk_are_not_tried_again() {
     ];
     for (error, status) in errors {
         let target = Cutting::new(to.path(), &[("f0", Cut::Create, 1)]);
-        let target =
-            Arc::new(Cutting { files: target.files.clone(), cuts: target.cuts.clone(), error, pause: Duration::ZERO });
+        let target = Arc::new(Cutting {
+            files: target.files.clone(),
+            cuts: target.cuts.clone(),
+            error,
+            pause: Duration::ZERO,
+            done: Mutex::default(),
+        });
         let from = Arc::new(LocalFs::open(from.path()).unwrap());
         let copy = Copy::new(from, target.clone(), Options { overwrite: true, ..OPTIONS }, Arc::new(()));
         let ended = copy.tree(&RemotePath::root(), &RemotePath::root()).await;
         assert_eq!(ended.unwrap_err().status(), status);
     }
+}
+
+/// Between the listing that named it and its opening. The others are there, and it is spoken of.
+#[tokio::test(start_paused = true)]
+async fn what_vanishes_while_the_tree_is_walked_fails_alone() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for i in 0..20 {
+        fs::create_dir(from.path().join(format!("d{i}"))).unwrap();
+        fs::write(from.path().join(format!("d{i}/g{i}")), b"x").unwrap();
+        fs::write(from.path().join(format!("f{i}")), b"x").unwrap();
+    }
+    let source = Cutting::new(from.path(), &[("f7", Cut::Vanish, 1), ("d3", Cut::Vanish, 1)]);
+    let options = Options { preserve: true, ..OPTIONS };
+    let copy = Copy::new(source.clone(), Cutting::new(to.path(), &[]), options, Arc::new(()));
+    let summary = copy.tree(&RemotePath::root(), &RemotePath::root()).await.unwrap();
+    assert_eq!((summary.files, summary.failed, summary.skipped), (20 + 20 - 2, 2, 0));
+    assert!(!to.path().join("f7").exists() && !to.path().join("d3/g3").exists());
+    let path = "f8".parse().unwrap();
+    source.cuts.lock().unwrap().insert(("f8".into(), Cut::Vanish), 1);
+    let error = copy.file(&path, &"new".parse().unwrap()).await.unwrap_err();
+    assert_eq!((error.side, error.status()), (Side::Source, Status::NotFound));
+}
+
+#[tokio::test(start_paused = true)]
+async fn links_and_attributes_that_are_cut_are_done_again() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fs::create_dir(from.path().join("d")).unwrap();
+    fs::set_permissions(from.path().join("d"), fs::Permissions::from_mode(0o700)).unwrap();
+    for name in ["a", "b", "c"] {
+        symlink("target", from.path().join(name)).unwrap();
+    }
+    // These are not the copy's own. One says something else, the other was not cut.
+    symlink("old", to.path().join("c")).unwrap();
+    symlink("target", from.path().join("e")).unwrap();
+    symlink("target", to.path().join("e")).unwrap();
+    let cuts = [("a", Cut::Create, 2), ("b", Cut::Reply, 1), ("c", Cut::Create, 1), ("d", Cut::Attributes, 2)];
+    let options = Options { preserve: true, ..OPTIONS };
+    let source = Arc::new(LocalFs::open(from.path()).unwrap());
+    let copy = Copy::new(source, Cutting::new(to.path(), &cuts), options, Arc::new(()));
+    let summary = copy.tree(&RemotePath::root(), &RemotePath::root()).await.unwrap();
+    assert_eq!((summary.links, summary.failed, summary.folders), (2, 2, 2));
+    assert_eq!(fs::read_link(to.path().join("b")).unwrap(), Path::new("target"));
+    assert_eq!(fs::read_link(to.path().join("c")).unwrap(), Path::new("old"));
+    assert_eq!(fs::metadata(to.path().join("d")).unwrap().mode() & 0o777, 0o700);
+}
+
+/// Else a folder that may not be entered would shut out the rest, and a file that came later would change
+/// the time of its folder.
+#[tokio::test(start_paused = true)]
+async fn folders_get_their_attributes_last_and_the_deepest_first() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for i in 0..10 {
+        fs::create_dir_all(from.path().join(format!("{i}/a/b"))).unwrap();
+        fs::write(from.path().join(format!("{i}/a/f")), b"x").unwrap();
+    }
+    // Some take longer than others.
+    let target = Cutting::new(to.path(), &[("b", Cut::Attributes, 3), ("f", Cut::Write, 3)]);
+    let source = Arc::new(LocalFs::open(from.path()).unwrap());
+    let copy = Copy::new(source, target.clone(), Options { preserve: true, ..OPTIONS }, Arc::new(()));
+    copy.tree(&RemotePath::root(), &"t".parse().unwrap()).await.unwrap();
+    let done = target.done.lock().unwrap();
+    let (files, attributes) = done.split_at(10 + 3);
+    assert!(files.iter().all(|(what, _)| *what == "file"));
+    assert!(attributes.iter().all(|(what, _)| *what == "attributes"));
+    let depths: Vec<_> = attributes.iter().map(|(_, path)| path.depth()).collect();
+    assert_eq!(depths, [[4; 10].as_slice(), &[3; 10], &[2; 10], &[1]].concat());
 }

@@ -1,34 +1,57 @@
 //! A tree being walked and copied at the same time.
 
-use std::{collections::HashSet, panic::resume_unwind, sync::Arc};
+use std::{cmp::Reverse, collections::HashSet, panic::resume_unwind, sync::Arc};
 
-use ftpq_proto::{Entry, Kind, Name, RemotePath};
-use ftpq_storage::StorageError;
+use ftpq_proto::{Entry, Kind, LinkTarget, Name, RemotePath};
+use ftpq_storage::{Attributes, NewLink, Problem, StorageError};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::{JoinError, JoinSet},
 };
 
-use super::{Copied, Copy, CopyError, FileCopy, Pause, Side, Summary};
+use super::{Copied, Copy, CopyError, FileCopy, Followed, LeftOut, Pause, Side, Summary, links};
 use crate::progress::FileId;
 
 pub(super) struct Walk {
     copy: Arc<Copy>,
     summary: Summary,
     tasks: JoinSet<Done>,
-    /// Folders to go through: source and target.
-    folders: Vec<(RemotePath, RemotePath)>,
+    /// Folders to go through.
+    folders: Vec<Folder>,
+    /// How folders are to be once all is in them: with [`super::Options::preserve`] alone.
+    attributes: Vec<(RemotePath, Attributes)>,
+    /// Folders that could not be made.
+    missing: HashSet<RemotePath>,
+}
+
+/// A folder of the tree.
+struct Folder {
+    /// No link is on this path.
+    source: RemotePath,
+    target: RemotePath,
+    /// How many folders of the tree hold it.
+    depth: usize,
+    /// The folders that were gone through to get here, itself included, where links are followed.
+    chain: Option<Arc<Chain>>,
+}
+
+struct Chain {
+    source: RemotePath,
+    above: Option<Arc<Chain>>,
 }
 
 /// How one task of a walk ended.
 struct Done {
     id: Option<FileId>,
-    result: Result<What, CopyError>,
+    what: What,
+    result: Result<(), CopyError>,
 }
 
 enum What {
     File(Copied),
-    Folder,
+    Folder(RemotePath),
+    Link,
+    Attributes,
 }
 
 /// An error after which nothing can go on. A type of its own, so that it cannot be taken for an
@@ -51,37 +74,97 @@ impl From<Fatal> for Stop {
 
 impl Walk {
     pub(super) fn new(copy: Arc<Copy>) -> Self {
-        Self { copy, summary: Summary::default(), tasks: JoinSet::new(), folders: Vec::new() }
+        Self {
+            copy,
+            summary: Summary::default(),
+            tasks: JoinSet::new(),
+            folders: Vec::new(),
+            attributes: Vec::new(),
+            missing: HashSet::new(),
+        }
     }
 
     pub(super) async fn run(mut self, source: RemotePath, target: RemotePath) -> Result<Summary, CopyError> {
-        self.folders.push((source, target));
         // On a fatal error what is still in flight is dropped, and leaves nothing.
-        match self.walk().await {
+        match self.walk(source, target).await {
             Ok(()) => Ok(self.summary),
             Err(Fatal(error)) => Err(error),
         }
     }
 
-    async fn walk(&mut self) -> Result<(), Fatal> {
-        while let Some((source, target)) = self.folders.pop() {
-            self.make_folder(target.clone()).await?;
-            self.folder(&source, &target).await?;
+    async fn walk(&mut self, source: RemotePath, target: RemotePath) -> Result<(), Fatal> {
+        if self.copy.options.preserve {
+            let copy = self.copy.clone();
+            match again(&copy, Side::Source, || copy.from.stat(&source)).await {
+                Ok(root) => self.will_have(&target, &root),
+                // Nor can it be listed.
+                Err(error) => return self.fail(None, error),
+            }
         }
+        self.push(source, target, None);
+        while let Some(folder) = self.folders.pop() {
+            self.make_folder(folder.target.clone()).await?;
+            self.folder(&folder).await?;
+        }
+        self.set_attributes().await
+    }
+
+    /// Waits until nothing is in flight.
+    async fn settle(&mut self) -> Result<(), Fatal> {
         while let Some(done) = self.tasks.join_next().await {
             self.take(done)?;
         }
         Ok(())
     }
 
+    /// A folder in `above`, or the tree's own.
+    fn push(&mut self, source: RemotePath, target: RemotePath, above: Option<&Folder>) {
+        let chain = self.copy.options.follow_links.then(|| {
+            let above = above.and_then(|above| above.chain.clone());
+            Arc::new(Chain { source: source.clone(), above })
+        });
+        let depth = above.map_or(0, |above| above.depth + 1);
+        self.folders.push(Folder { source, target, depth, chain });
+    }
+
+    fn will_have(&mut self, target: &RemotePath, source: &Entry) {
+        if self.copy.options.preserve {
+            let attributes = Attributes { mode: Some(source.mode), mtime: Some(source.mtime) };
+            self.attributes.push((target.clone(), attributes));
+        }
+    }
+
+    /// Once nothing is in flight, as whatever comes into a folder changes its time; and the deepest folders
+    /// first, as what a folder's mode forbids must be over by then.
+    async fn set_attributes(&mut self) -> Result<(), Fatal> {
+        self.settle().await?;
+        let mut folders = std::mem::take(&mut self.attributes);
+        folders.retain(|(target, _)| !self.missing.contains(target));
+        folders.sort_by_cached_key(|(target, _)| Reverse(target.depth()));
+        let mut level = None;
+        for (target, attributes) in folders {
+            if level.replace(target.depth()).is_some_and(|level| level != target.depth()) {
+                self.settle().await?;
+            }
+            let copy = self.copy.clone();
+            let files = self.room(copy.files.clone(), 1).await?;
+            self.tasks.spawn(async move {
+                let result = again(&copy, Side::Target, || copy.to.set_attributes(&target, attributes)).await;
+                drop(files);
+                Done { id: None, what: What::Attributes, result }
+            });
+        }
+        self.settle().await
+    }
+
     /// Goes through one folder. Interrupted, it begins again and passes over what it has seen. A
     /// folder that cannot be read fails alone.
-    async fn folder(&mut self, source: &RemotePath, target: &RemotePath) -> Result<(), Fatal> {
+    async fn folder(&mut self, folder: &Folder) -> Result<(), Fatal> {
         let copy = self.copy.clone();
         let mut pause = Pause::new();
         let mut seen = Seen::default();
         loop {
-            match self.pages(source, target, &mut seen).await {
+            match self.pages(folder, &mut seen).await {
                 Ok(()) => return Ok(()),
                 Err(Stop::Fatal(fatal)) => return Err(fatal),
                 Err(Stop::Listing(error)) if !seen.overflown && copy.persistence.tries_again(&error) => {
@@ -92,14 +175,14 @@ impl Walk {
         }
     }
 
-    async fn pages(&mut self, source: &RemotePath, target: &RemotePath, seen: &mut Seen) -> Result<(), Stop> {
+    async fn pages(&mut self, folder: &Folder, seen: &mut Seen) -> Result<(), Stop> {
         let failed = |error| Stop::Listing(Side::Source.of(error));
-        let mut listing = self.copy.from.list(source).await.map_err(failed)?;
+        let mut listing = self.copy.from.list(&folder.source).await.map_err(failed)?;
         while let Some(mut page) = listing.next_page().await.map_err(failed)? {
             page.retain(|entry| !seen.contains(entry));
             self.plan(&page);
             for entry in page {
-                self.entry(&entry, source, target).await?;
+                self.entry(&entry, folder).await?;
                 seen.insert(entry);
             }
         }
@@ -112,28 +195,104 @@ impl Walk {
         self.copy.progress.planned(count, bytes);
     }
 
-    async fn entry(&mut self, entry: &Entry, source: &RemotePath, target: &RemotePath) -> Result<(), Fatal> {
+    async fn entry(&mut self, entry: &Entry, folder: &Folder) -> Result<(), Fatal> {
         // Only a folder's own listing has names; a server that says otherwise is not followed.
         let Some(name) = &entry.name else { return Ok(()) };
         let below = |folder: &RemotePath, side: Side| {
             folder.join(name).map_err(|error| side.of(StorageError::new(folder, error)))
         };
-        let (source, target) = match (below(source, Side::Source), below(target, Side::Target)) {
+        let (source, target) = match (below(&folder.source, Side::Source), below(&folder.target, Side::Target)) {
             (Ok(source), Ok(target)) => (source, target),
             (Err(error), _) | (_, Err(error)) => return self.fail(None, error),
         };
         match entry.kind {
-            Kind::File => self.copy_file(source, target, entry.size).await,
+            Kind::Link if self.copy.options.follow_links => self.follow(entry, source, target, folder).await,
+            Kind::Link => self.keep_link(entry, source, target, folder).await,
+            _ => self.found(entry, source, target, folder).await,
+        }
+    }
+
+    /// Something that is no link.
+    async fn found(
+        &mut self,
+        entry: &Entry,
+        source: RemotePath,
+        target: RemotePath,
+        above: &Folder,
+    ) -> Result<(), Fatal> {
+        match entry.kind {
+            Kind::File => self.copy_file(source, target, entry.size).await?,
+            Kind::Folder if Chain::holds(above.chain.as_ref(), &source) => self.leave_out(&source, LeftOut::Loop),
             Kind::Folder => {
-                self.folders.push((source, target));
-                Ok(())
+                self.will_have(&target, entry);
+                self.push(source, target, Some(above));
             }
-            Kind::Link | Kind::Other => {
-                self.summary.skipped += 1;
-                self.copy.progress.skipped(&source, entry.kind);
+            Kind::Link | Kind::Other => self.leave_out(&source, LeftOut::Special),
+        }
+        Ok(())
+    }
+
+    /// A link as a link, if it leads to something in the tree.
+    async fn keep_link(
+        &mut self,
+        entry: &Entry,
+        source: RemotePath,
+        target: RemotePath,
+        above: &Folder,
+    ) -> Result<(), Fatal> {
+        match &entry.target {
+            None => self.fail(None, Side::Source.of(StorageError::new(&source, Problem::NotRegular))),
+            Some(points_to) if points_to.stays_within(above.depth) => {
+                self.make_link(target, points_to.clone(), entry).await
+            }
+            Some(_) => {
+                self.leave_out(&source, LeftOut::LeadsOut);
                 Ok(())
             }
         }
+    }
+
+    /// What a link leads to, under the link's own name.
+    async fn follow(
+        &mut self,
+        entry: &Entry,
+        source: RemotePath,
+        target: RemotePath,
+        above: &Folder,
+    ) -> Result<(), Fatal> {
+        let copy = self.copy.clone();
+        let Some(points_to) = &entry.target else {
+            return self.fail(None, Side::Source.of(StorageError::new(&source, Problem::NotRegular)));
+        };
+        match again(&copy, Side::Source, || links::follow(&*copy.from, &above.source, points_to)).await {
+            Ok(Followed::To(real, entry))
+                if entry.kind == Kind::Folder && Chain::holds(above.chain.as_ref(), &real) =>
+            {
+                self.leave_out(&source, LeftOut::Loop);
+                Ok(())
+            }
+            Ok(Followed::To(real, entry)) => {
+                self.plan(std::slice::from_ref(&entry));
+                self.found(&entry, real, target, above).await
+            }
+            Ok(Followed::Out) => {
+                self.leave_out(&source, LeftOut::LeadsOut);
+                Ok(())
+            }
+            Ok(Followed::Loop) => {
+                self.leave_out(&source, LeftOut::Loop);
+                Ok(())
+            }
+            Err(CopyError { side, error }) => {
+                // The name that was typed or listed says more than where its link broke off.
+                self.fail(None, side.of(StorageError { path: source, ..error }))
+            }
+        }
+    }
+
+    fn leave_out(&mut self, source: &RemotePath, why: LeftOut) {
+        self.summary.skipped += 1;
+        self.copy.progress.skipped(source, why);
     }
 
     /// Starts copying a file as soon as there is room for it.
@@ -144,9 +303,10 @@ impl Walk {
         let memory = self.room(copy.memory.clone(), weight).await?;
         let id = copy.next_id();
         self.tasks.spawn(async move {
-            let result = FileCopy::new(&copy, id, &source, &target, true).run().await.map(What::File);
+            let copied = FileCopy::new(&copy, id, &source, &target, true).run().await;
             drop((files, memory));
-            Done { id: Some(id), result }
+            let what = What::File(copied.as_ref().copied().unwrap_or_default());
+            Done { id: Some(id), what, result: copied.map(drop) }
         });
         Ok(())
     }
@@ -155,15 +315,27 @@ impl Walk {
         let copy = self.copy.clone();
         let files = self.room(copy.files.clone(), 1).await?;
         self.tasks.spawn(async move {
-            let mut pause = Pause::new();
-            let result = loop {
-                match copy.to.make_folder(&target, true).await.map_err(|error| Side::Target.of(error)) {
-                    Err(error) if copy.persistence.tries_again(&error) => pause.wait().await,
-                    made => break made.map(|()| What::Folder),
-                }
-            };
+            let result = again(&copy, Side::Target, || copy.to.make_folder(&target, true)).await;
             drop(files);
-            Done { id: None, result }
+            Done { id: None, what: What::Folder(target), result }
+        });
+        Ok(())
+    }
+
+    async fn make_link(&mut self, path: RemotePath, target: LinkTarget, entry: &Entry) -> Result<(), Fatal> {
+        let copy = self.copy.clone();
+        let files = self.room(copy.files.clone(), 1).await?;
+        let mtime = copy.options.preserve.then_some(entry.mtime);
+        self.tasks.spawn(async move {
+            let first = NewLink { overwrite: copy.options.overwrite, accept_same: false, parents: true, mtime };
+            let mut link = first;
+            // One that was cut before its reply may have been made.
+            let made = || {
+                copy.to.make_link(&path, &target, std::mem::replace(&mut link, NewLink { accept_same: true, ..first }))
+            };
+            let result = again(&copy, Side::Target, made).await;
+            drop(files);
+            Done { id: None, what: What::Link, result }
         });
         Ok(())
     }
@@ -184,22 +356,36 @@ impl Walk {
 
     fn take(&mut self, done: Result<Done, JoinError>) -> Result<(), Fatal> {
         // A task of ours is never cancelled while its walk goes on: it panicked.
-        let Done { id, result } = done.unwrap_or_else(|error| resume_unwind(error.into_panic()));
+        let Done { id, what, result } = done.unwrap_or_else(|error| resume_unwind(error.into_panic()));
         match result {
-            Ok(What::Folder) => self.summary.folders += 1,
-            Ok(What::File(Copied { bytes, resumed })) => {
-                id.into_iter().for_each(|id| self.copy.progress.finished(id));
-                self.summary.files += 1;
-                self.summary.bytes += bytes;
-                self.summary.resumed += resumed;
-            }
+            Ok(()) => self.count(id, &what),
             Err(error) if self.copy.may_stay(&error) => {
                 id.into_iter().for_each(|id| self.copy.progress.finished(id));
                 self.summary.kept += 1;
             }
-            Err(error) => return self.fail(id, error),
+            Err(error) => {
+                if let What::Folder(target) = what {
+                    self.missing.insert(target);
+                }
+                return self.fail(id, error);
+            }
         }
         Ok(())
+    }
+
+    fn count(&mut self, id: Option<FileId>, what: &What) {
+        id.into_iter().for_each(|id| self.copy.progress.finished(id));
+        self.copy.persistence.note_progress();
+        match what {
+            What::File(Copied { bytes, resumed }) => {
+                self.summary.files += 1;
+                self.summary.bytes += bytes;
+                self.summary.resumed += resumed;
+            }
+            What::Folder(_) => self.summary.folders += 1,
+            What::Link => self.summary.links += 1,
+            What::Attributes => {}
+        }
     }
 
     fn fail(&mut self, id: Option<FileId>, error: CopyError) -> Result<(), Fatal> {
@@ -209,6 +395,33 @@ impl Walk {
         self.summary.failed += 1;
         self.copy.progress.failed(id, &error);
         Ok(())
+    }
+}
+
+impl Chain {
+    /// Whether `source` was gone through already on the way here.
+    fn holds(mut chain: Option<&Arc<Chain>>, source: &RemotePath) -> bool {
+        while let Some(folder) = chain {
+            if folder.source == *source {
+                return true;
+            }
+            chain = folder.above.as_ref();
+        }
+        false
+    }
+}
+
+/// Does something on one side, again where it is interrupted.
+async fn again<T, F>(copy: &Copy, side: Side, mut attempt: impl FnMut() -> F) -> Result<T, CopyError>
+where
+    F: Future<Output = Result<T, StorageError>>,
+{
+    let mut pause = Pause::new();
+    loop {
+        match attempt().await.map_err(|error| side.of(error)) {
+            Err(error) if copy.persistence.tries_again(&error) => pause.wait().await,
+            done => return done,
+        }
     }
 }
 

@@ -26,7 +26,7 @@ pub struct Args {
 /// Some of the entries.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Page {
-    /// At most [`limits::LIST_PAGE_MAX`].
+    /// At most [`limits::LIST_PAGE_MAX`], fewer where they are long: a page fits a frame.
     #[serde(deserialize_with = "crate::codec::bounded::<_, _, { limits::LIST_PAGE_MAX }>")]
     pub entries: Vec<Entry>,
 }

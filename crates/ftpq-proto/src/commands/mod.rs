@@ -3,11 +3,13 @@
 //!
 //! Arguments refuse unknown fields; replies allow them, so that a newer server can say more.
 
+pub mod attr;
 pub mod begin;
 pub mod cd;
 pub mod commit;
 pub mod con;
 pub mod dwld;
+pub mod link;
 pub mod list;
 pub mod mkdir;
 pub mod mv;

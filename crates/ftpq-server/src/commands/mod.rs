@@ -1,10 +1,12 @@
 //! ftpq's own verbs, one file each: struct, spec, handler, in this order.
 
+mod attr;
 mod begin;
 mod cd;
 mod commit;
 mod con;
 mod dwld;
+mod link;
 mod list;
 mod mkdir;
 mod mv;
@@ -34,6 +36,8 @@ pub(crate) fn register_all(registry: &mut Registry) -> Result<(), RegisterError>
     registry.register(mkdir::Mkdir)?;
     registry.register(mv::Mv)?;
     registry.register(rm::Rm)?;
+    registry.register(link::Link)?;
+    registry.register(attr::Attr)?;
     Ok(())
 }
 

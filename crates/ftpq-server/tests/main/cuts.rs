@@ -147,6 +147,7 @@ async fn a_download_that_is_cut_is_an_error_and_leaves_nothing() {
             let options = Options {
                 overwrite: true,
                 preserve: false,
+                follow_links: false,
                 keep_existing: false,
                 parents: false,
                 parallel: 1,

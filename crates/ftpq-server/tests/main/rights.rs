@@ -34,6 +34,7 @@ fn cases() -> Vec<Case> {
         let [size, eager] = eager();
         args([path(at), size, eager, ("overwrite", overwrite.into())])
     };
+    let link = |at, overwrite: bool| args([path(at), ("target", "g".into()), ("overwrite", overwrite.into())]);
     vec![
         case("LIST", &[Right::List], args([path("/folder")])),
         case("LIST", &[Right::List], args([path("/f")])),
@@ -44,6 +45,10 @@ fn cases() -> Vec<Case> {
         case("UPLD", &[Right::Write, Right::Delete], upload("/f", true)),
         case("MKDIR", &[Right::Write], args([path("/made")])),
         case("MKDIR", &[Right::Write], args([path("/folder"), ("parents", true.into())])),
+        case("LINK", &[Right::Write], link("/new-link", false)),
+        case("LINK", &[Right::Write, Right::Delete], link("/f", true)),
+        case("ATTR", &[Right::Write], args([path("/folder"), ("mode", 0o700.into())])),
+        case("ATTR", &[Right::Write, Right::Delete], args([path("/"), ("mode", 0o700.into())])),
         case("MV", &[Right::Write, Right::Delete], args([("from", "/f".into()), ("to", "/moved".into())])),
         case("RM", &[Right::Delete], args([path("/g")])),
         case("RM", &[Right::Delete], args([path("/folder"), ("recursive", true.into())])),

@@ -10,17 +10,18 @@ use std::{
 
 use ftpq_client::{
     FileId, Progress, Remote,
-    copy::{Copy, CopyError, Options, Side, Summary},
+    copy::{Copy, CopyError, LeftOut, Options, Side, Summary},
 };
-use ftpq_proto::{Kind, RemotePath, Status};
+use ftpq_proto::{RemotePath, Status};
 use ftpq_storage::{LocalFs, Storage};
 use tempfile::TempDir;
 
-use crate::support::{ALL, TestServer, on_disk, pattern, remote, shared, status};
+use crate::support::{ALL, Node, TestServer, on_disk, pattern, remote, shared, status};
 
 const OPTIONS: Options = Options {
     overwrite: false,
     preserve: true,
+    follow_links: false,
     keep_existing: false,
     parents: false,
     parallel: 32,
@@ -31,7 +32,7 @@ const OPTIONS: Options = Options {
 async fn a_tree_comes_back_from_a_server_as_it_went_there() {
     let (server, files) = server().await;
     let (source, back) = (tree(), tempfile::tempdir().unwrap());
-    let expected = Summary { files: 70, bytes: 1_300_011, folders: 6, skipped: 0, kept: 0, failed: 0 };
+    let expected = Summary { files: 70, bytes: 1_300_011, folders: 6, links: 0, skipped: 0, kept: 0, failed: 0 };
 
     let upload = Copy::new(local(&source), files.clone(), OPTIONS, Arc::new(()));
     assert_eq!(upload.tree(&RemotePath::root(), &remote("in/a new folder")).await.unwrap(), expected);
@@ -91,22 +92,101 @@ async fn an_existing_file_stays_or_goes_when_that_is_asked() {
 }
 
 #[tokio::test]
-async fn links_are_left_out_both_ways_and_counted() {
+async fn links_inside_the_tree_stay_links_both_ways_and_others_are_left_out() {
     let (server, files) = server().await;
     let source = tempfile::tempdir().unwrap();
-    fs::write(source.path().join("f"), b"f").unwrap();
-    symlink("f", source.path().join("link")).unwrap();
-    symlink("/etc", source.path().join("folder-link")).unwrap();
-    let expected = Summary { files: 1, bytes: 1, folders: 1, skipped: 2, kept: 0, failed: 0 };
+    let at = |name: &str| source.path().join(name);
+    fs::create_dir_all(at("a/b")).unwrap();
+    fs::write(at("f"), b"f").unwrap();
+    for (name, target) in [("same", "f"), ("a/up", "../f"), ("a/b/up", "../../a"), ("dangling", "no"), ("l", "l")] {
+        symlink(target, at(name)).unwrap();
+    }
+    let kept = on_disk(source.path());
+    for (name, target) in [("abs", "/etc"), ("a/out", "../../x"), ("top", ".."), ("odd", "a/../f")] {
+        symlink(target, at(name)).unwrap();
+    }
+    let expected = Summary { files: 1, bytes: 1, folders: 3, links: 5, skipped: 4, kept: 0, failed: 0 };
+    // What stays in the tree, not in the storage: the copy is deeper than the tree.
     let copy = Copy::new(local(&source), files.clone(), OPTIONS, Arc::new(()));
-    assert_eq!(copy.tree(&RemotePath::root(), &remote("t")).await.unwrap(), expected);
-    assert_eq!(server.on_disk().len(), 2);
-    symlink("f", server.path("t/link")).unwrap();
-    symlink("/etc", server.path("t/folder-link")).unwrap();
+    assert_eq!(copy.tree(&RemotePath::root(), &remote("deep/t")).await.unwrap(), expected);
+    assert_eq!(on_disk(&server.path("deep/t")), kept);
+    for (name, target) in [("abs", "/etc"), ("a/out", "../../x"), ("top", ".."), ("odd", "a/../f")] {
+        symlink(target, server.path("deep/t").join(name)).unwrap();
+    }
     let back = tempfile::tempdir().unwrap();
     let copy = Copy::new(files, local(&back), OPTIONS, Arc::new(()));
-    assert_eq!(copy.tree(&remote("t"), &RemotePath::root()).await.unwrap(), expected);
-    assert_eq!(on_disk(back.path()).len(), 1);
+    assert_eq!(copy.tree(&remote("deep/t"), &remote("in/back")).await.unwrap(), expected);
+    assert_eq!(on_disk(&back.path().join("in/back")), kept);
+}
+
+#[tokio::test]
+async fn links_that_are_followed_never_lead_out_of_the_server_or_in_circles() {
+    let (server, files) = server().await;
+    fs::write(server.outside("secret"), b"secret").unwrap();
+    fs::create_dir_all(server.path("t/sub/deep")).unwrap();
+    fs::create_dir(server.path("beside")).unwrap();
+    fs::write(server.path("beside/f"), b"f").unwrap();
+    fs::write(server.path("t/sub/g"), b"gg").unwrap();
+    for (name, target) in [
+        ("t/file", "sub/../../beside/f"), // t/sub is a folder: the same as beside/f
+        ("t/folder", "../beside"),
+        ("t/chain", "file"),
+        ("t/sub/deep/circle", ".."),
+        ("t/top", "."),
+        ("t/itself", "itself"),
+        ("t/secret", "../../secret"),
+        ("t/passwd", "/etc/passwd"),
+        ("t/dangling", "no/such"),
+        ("t/through-a-file", "sub/g/x"),
+        ("t/back-from-a-file", "sub/g/../g"),
+    ] {
+        symlink(target, server.path(name)).unwrap();
+    }
+    let back = tempfile::tempdir().unwrap();
+    let options = Options { follow_links: true, ..OPTIONS };
+    let tally = Arc::new(Tally::default());
+    let copy = Copy::new(files, local(&back), options, tally.clone());
+    let summary = copy.tree(&remote("t"), &RemotePath::root()).await.unwrap();
+    // Left out: circle, top, itself, secret, passwd. Failed: dangling, through-a-file, back-from-a-file.
+    assert_eq!(summary, Summary { files: 4, bytes: 5, folders: 4, links: 0, skipped: 5, kept: 0, failed: 3 });
+    let there = on_disk(back.path());
+    let names: Vec<_> = there.keys().map(|path| path.to_str().unwrap()).collect();
+    assert_eq!(names, ["chain", "file", "folder", "folder/f", "sub", "sub/deep", "sub/g"]);
+    assert!(there.values().all(|node| !matches!(node, Node::Link(_)) && *node != Node::File(b"secret".into())));
+    let tally = tally.0.lock().unwrap();
+    assert_eq!((tally.planned_files, tally.planned_bytes, tally.finished), (4, 5, 4));
+}
+
+#[tokio::test]
+async fn folders_get_their_mode_and_time_after_what_is_in_them() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let (server, files) = server().await;
+    let source = tree();
+    let folders = ["", "nested", "nested/b", "nested/b/c", "empty"];
+    let seen = |root: &Path| {
+        folders.map(|name| {
+            let meta = fs::metadata(root.join(name)).unwrap();
+            (meta.mode() & 0o7777, meta.mtime(), meta.mtime_nsec())
+        })
+    };
+    for (index, name) in folders.iter().enumerate().rev() {
+        let folder = source.path().join(name);
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o500 + index as u32)).unwrap();
+        let when = std::time::UNIX_EPOCH + std::time::Duration::new(1_000_000_000 + index as u64, 123_456_789);
+        fs::File::open(&folder).unwrap().set_modified(when).unwrap();
+    }
+    let upload = Copy::new(local(&source), files.clone(), OPTIONS, Arc::new(()));
+    let summary = upload.tree(&RemotePath::root(), &remote("t")).await.unwrap();
+    assert_eq!((summary.folders, summary.failed), (6, 0));
+    assert_eq!(seen(&server.path("t")), seen(source.path()));
+    let back = tempfile::tempdir().unwrap();
+    let download = Copy::new(files.clone(), local(&back), OPTIONS, Arc::new(()));
+    assert_eq!(download.tree(&remote("t"), &RemotePath::root()).await.unwrap().failed, 0);
+    assert_eq!(seen(back.path()), seen(source.path()));
+    // Without -p they are like any new folder.
+    let plain = Copy::new(local(&source), files, Options { preserve: false, ..OPTIONS }, Arc::new(()));
+    plain.tree(&RemotePath::root(), &remote("plain")).await.unwrap();
+    assert_ne!(seen(&server.path("plain"))[4], seen(source.path())[4]);
 }
 
 #[tokio::test]
@@ -136,7 +216,7 @@ async fn a_lost_connection_ends_the_copy() {
 async fn progress_accounts_for_every_file_and_byte() {
     let (server, files) = server().await;
     let source = tree();
-    symlink("large", source.path().join("link")).unwrap();
+    symlink("/large", source.path().join("link")).unwrap();
     fs::write(server.path("large"), b"old").unwrap();
     let tally = Arc::new(Tally::default());
     let copy = Copy::new(local(&source), files, OPTIONS, tally.clone());
@@ -198,7 +278,7 @@ impl Progress for Tally {
         self.0.lock().unwrap().failed += 1;
     }
 
-    fn skipped(&self, _: &RemotePath, _: Kind) {
+    fn skipped(&self, _: &RemotePath, _: LeftOut) {
         self.0.lock().unwrap().skipped += 1;
     }
 }

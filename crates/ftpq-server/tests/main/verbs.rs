@@ -3,13 +3,14 @@
 use std::{
     collections::BTreeSet,
     fs,
-    os::unix::fs::{PermissionsExt, symlink},
+    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
+    path::PathBuf,
 };
 
 use ftpq_client::{CallError, Session};
 use ftpq_proto::{
-    Kind, RemotePath, Rights, Status, Timestamp, VERSION,
-    commands::{cd, con, dwld, list, mv, rm, stat, upld},
+    Kind, LinkTarget, RemotePath, Rights, Status, Timestamp, VERSION,
+    commands::{attr, cd, con, dwld, link, list, mv, rm, stat, upld},
     limits::{EAGER_BODY_MAX, LIST_PAGE_MAX},
     message::{Response, Trailer},
 };
@@ -31,7 +32,7 @@ async fn con_says_who_the_client_is_and_what_the_server_can() {
     assert_eq!((welcome.user.as_str(), welcome.key.clone()), ("alice", identity.fingerprint().to_string()));
     assert_eq!(welcome.rights, "list,read".parse::<Rights>().unwrap());
     let verbs: Vec<_> = welcome.verbs.iter().map(|spec| spec.verb.as_str()).collect();
-    assert_eq!(verbs, ["CD", "CON", "DWLD", "LIST", "MKDIR", "MV", "RM", "STAT", "UPLD"]);
+    assert_eq!(verbs, ["ATTR", "CD", "CON", "DWLD", "LINK", "LIST", "MKDIR", "MV", "RM", "STAT", "UPLD"]);
 }
 
 #[tokio::test]
@@ -229,7 +230,8 @@ async fn stat_describes_everything_and_follows_nothing() {
     assert_eq!((found.path, found.entry.name.clone()), (remote("f"), remote("f").name()));
     assert_eq!((found.entry.kind, found.entry.size, found.entry.mode), (Kind::File, 3, 0o751));
     assert_eq!(stat("folder").await.unwrap().entry.kind, Kind::Folder);
-    assert_eq!(stat("link").await.unwrap().entry.kind, Kind::Link);
+    let link = stat("link").await.unwrap().entry;
+    assert_eq!((link.kind, link.target), (Kind::Link, LinkTarget::new("f").ok()));
     let root = stat("/").await.unwrap().entry;
     assert_eq!((root.name, root.kind), (None, Kind::Folder));
     assert_eq!(status(stat("missing").await), Status::NotFound);
@@ -295,6 +297,57 @@ async fn mv_renames_moves_into_folders_and_replaces_only_when_asked() {
     assert_eq!(status(rename("folder", "folder/sub", false).await), Status::BadPath);
     assert_eq!(status(rename("/", "x", false).await), Status::BadPath);
     assert_eq!(status(rename("taken", ".ftpq-0123456789abcdef0123456789abcdef", false).await), Status::NameRefused);
+}
+
+#[tokio::test]
+async fn link_makes_links_that_stay_inside_and_nothing_else() {
+    let server = TestServer::start().await;
+    fs::create_dir_all(server.path("alice/a")).unwrap();
+    fs::write(server.outside("secret"), b"secret").unwrap();
+    let session = server.user("name=alice root=/alice rights=write,delete").await;
+    let mtime = Timestamp::new(1_234_567_890, 123_456_789);
+    let make = async |path: &str, target: &str, overwrite| {
+        let (path, target) = (path.parse().unwrap(), LinkTarget::new(target).unwrap());
+        let args = link::Args { path, target, overwrite, accept_same: false, parents: true, mtime };
+        session.call::<_, link::Linked>(link::VERB, &RemotePath::root(), &args).await
+    };
+    assert_eq!(make("b/../a/l", "../f", false).await.unwrap(), link::Linked { path: remote("a/l") });
+    let meta = fs::symlink_metadata(server.path("alice/a/l")).unwrap();
+    assert_eq!((meta.is_symlink(), meta.mtime(), meta.mtime_nsec()), (true, 1_234_567_890, 123_456_789));
+    assert_eq!(fs::read_link(server.path("alice/a/l")).unwrap(), PathBuf::from("../f"));
+    make("new/folder/l", "../../a/l", false).await.unwrap();
+    // The served folder is wider than what alice sees.
+    for (path, target) in [("l", ".."), ("a/l2", "../../secret"), ("l", "/etc/passwd"), ("l", "a/../../../secret")] {
+        let refused = make(path, target, true).await.unwrap_err();
+        assert_eq!(refused.status(), Status::BadPath, "{path} -> {target}");
+        assert!(refused.to_string().contains("the link leads out of the tree"), "{refused}");
+    }
+    assert_eq!(status(make("a/l", "x", false).await), Status::Exists);
+    make("a/l", "x", true).await.unwrap();
+    assert_eq!(status(make("a", "x", true).await), Status::IsFolder);
+    assert_eq!(status(make("a/l/m", "x", false).await), Status::NotFolder);
+    assert_eq!(server.on_disk().len(), 6);
+}
+
+#[tokio::test]
+async fn attr_sets_mode_and_time_of_folders_alone() {
+    let server = TestServer::start().await;
+    fs::create_dir(server.path("folder")).unwrap();
+    fs::write(server.path("f"), b"").unwrap();
+    symlink("folder", server.path("link")).unwrap();
+    let session = server.user("name=a rights=write").await;
+    let set = async |path: &str| {
+        let mtime = Timestamp::new(1_234_567_890, 123_456_789);
+        let args = attr::Args { path: path.parse().unwrap(), mode: Some(0o4710), mtime };
+        session.call::<_, attr::Set>(attr::VERB, &RemotePath::root(), &args).await
+    };
+    assert_eq!(set("x/../folder").await.unwrap(), attr::Set { path: remote("folder") });
+    let meta = fs::metadata(server.path("folder")).unwrap();
+    assert_eq!((meta.mode() & 0o7777, meta.mtime(), meta.mtime_nsec()), (0o710, 1_234_567_890, 123_456_789));
+    assert_eq!(status(set("f").await), Status::NotFolder);
+    assert_eq!(status(set("link").await), Status::NotFolder);
+    assert_eq!(status(set("missing").await), Status::NotFound);
+    assert_eq!(status(set("/").await), Status::Forbidden);
 }
 
 #[tokio::test]

@@ -1,7 +1,10 @@
 //! Listing a folder of any size in bounded memory.
 
 use async_trait::async_trait;
-use ftpq_proto::{Entry, Name, RemotePath, limits::LIST_PAGE_MAX};
+use ftpq_proto::{
+    Entry, Name, RemotePath,
+    limits::{LIST_PAGE_BYTES, LIST_PAGE_MAX},
+};
 use rustix::{
     fs::{self, AtFlags, Dir},
     io::Errno,
@@ -47,7 +50,8 @@ impl Listing for LocalListing {
 
 fn read_page(dir: &mut Dir) -> Result<Vec<Entry>, Problem> {
     let mut page = Vec::with_capacity(LIST_PAGE_MAX);
-    while page.len() < LIST_PAGE_MAX {
+    let mut bytes = 0;
+    while page.len() < LIST_PAGE_MAX && bytes < LIST_PAGE_BYTES {
         let Some(item) = dir.read() else { break };
         let item = item?;
         // `.` and `..` are no names.
@@ -56,7 +60,11 @@ fn read_page(dir: &mut Dir) -> Result<Vec<Entry>, Problem> {
             continue;
         }
         match fs::statat(dir.fd()?, item.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => page.push(root::entry(Some(name), &stat)),
+            Ok(stat) => {
+                let entry = root::entry_in(dir.fd()?, name, &stat);
+                bytes += entry.page_bytes();
+                page.push(entry);
+            }
             // Removed since the folder was read.
             Err(Errno::NOENT) => {}
             Err(error) => return Err(error.into()),

@@ -6,7 +6,9 @@
 
 mod extents;
 mod holes;
+mod links;
 mod list;
+mod lookalike;
 mod publish;
 mod read;
 mod root;
@@ -19,7 +21,7 @@ mod write;
 use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use ftpq_proto::{Digest, Entry, RemotePath, UploadId};
+use ftpq_proto::{Digest, Entry, LinkTarget, RemotePath, UploadId};
 use rustix::fs::OFlags;
 
 use self::{
@@ -27,7 +29,7 @@ use self::{
     root::Root,
 };
 use crate::{
-    KEPT_FOR, LargeFile, Listing, NewFile, Opened, Pinned, Reader, Staging, Storage, Upload,
+    Attributes, KEPT_FOR, LargeFile, Listing, NewFile, NewLink, Opened, Pinned, Reader, Staging, Storage, Upload,
     error::{Problem, StorageError},
 };
 
@@ -116,6 +118,15 @@ impl Storage for LocalFs {
 
     async fn make_folder(&self, path: &RemotePath, parents: bool) -> Result<(), StorageError> {
         self.run(path, move |root, path| root.make_folder(path, parents)).await
+    }
+
+    async fn make_link(&self, path: &RemotePath, target: &LinkTarget, link: NewLink) -> Result<(), StorageError> {
+        let target = target.clone();
+        self.run(path, move |root, path| root.make_link(path, &target, link)).await
+    }
+
+    async fn set_attributes(&self, path: &RemotePath, attributes: Attributes) -> Result<(), StorageError> {
+        self.run(path, move |root, path| root.set_attributes(path, attributes)).await
     }
 
     async fn remove(&self, path: &RemotePath, recursive: bool) -> Result<u64, StorageError> {

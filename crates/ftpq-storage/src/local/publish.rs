@@ -10,6 +10,7 @@ use rustix::{
 };
 
 use super::{
+    lookalike,
     root::{self, Root},
     sys::Sys,
 };
@@ -29,13 +30,7 @@ impl Target {
         if path.is_root() {
             return Err(Problem::IsFolder);
         }
-        let (folder, name) = match root.parent_of(path) {
-            Err(Problem::NotFound) if parents => {
-                root.open_or_make(&path.parent())?;
-                root.parent_of(path)?
-            }
-            found => found?,
-        };
+        let (folder, name) = root.parent_to_fill(path, parents)?;
         Ok(Self { folder, name, sys: root.sys().clone() })
     }
 
@@ -80,6 +75,7 @@ impl Target {
             // `linkat` never replaces.
             return Ok(self.sys.link(file, &self.folder, self.name.as_bytes())?);
         }
+        let _alone = lookalike::alone(&self.folder, &self.name)?;
         let reserved = ReservedName::new(self)?;
         self.sys.link(file, &self.folder, reserved.name.as_bytes())?;
         reserved.replace(self)
@@ -88,6 +84,7 @@ impl Target {
     /// The one step for a file that has the reserved name `from`, which it loses.
     pub(super) fn publish_named(&self, from: &Name, file: &OwnedFd, overwrite: bool) -> Result<(), Problem> {
         if overwrite {
+            let _alone = lookalike::alone(&self.folder, &self.name)?;
             return self.rename(from, RenameFlags::empty());
         }
         // A link and not a rename, as NFS cannot rename without replacing.

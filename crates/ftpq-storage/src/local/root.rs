@@ -13,7 +13,7 @@ use rustix::{
     rand::{GetRandomFlags, getrandom},
 };
 
-use super::{sweep, sys::Sys};
+use super::{links, lookalike, sweep, sys::Sys};
 use crate::error::Problem;
 
 /// An open folder.
@@ -21,6 +21,12 @@ use crate::error::Problem;
 pub(super) struct Root {
     folder: OwnedFd,
     sys: Sys,
+}
+
+impl AsFd for Root {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.folder.as_fd()
+    }
 }
 
 impl Root {
@@ -63,20 +69,34 @@ impl Root {
         Ok((self.open_beneath(&path.parent(), FOLDER)?, name))
     }
 
+    /// The folder that `path` is to stand in, and its name there; with `parents`, made where it is
+    /// missing.
+    pub(super) fn parent_to_fill(&self, path: &RemotePath, parents: bool) -> Result<(OwnedFd, Name), Problem> {
+        let (parent, name) = match self.parent_of(path) {
+            Err(Problem::NotFound) if parents => {
+                self.open_or_make(&path.parent())?;
+                self.parent_of(path)?
+            }
+            found => found?,
+        };
+        lookalike::refuse(self, path, parent.as_fd())?;
+        Ok((parent, name))
+    }
+
     pub(super) fn stat(&self, path: &RemotePath) -> Result<Entry, Problem> {
         if path.is_root() {
             return Ok(entry(None, &fs::fstat(&self.folder)?));
         }
         let (parent, name) = self.parent_of(path)?;
         let stat = fs::statat(&parent, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW)?;
-        Ok(entry(Some(name), &stat))
+        Ok(entry_in(parent.as_fd(), name, &stat))
     }
 
     pub(super) fn make_folder(&self, path: &RemotePath, parents: bool) -> Result<(), Problem> {
         if parents {
             return self.open_or_make(path).map(drop);
         }
-        let (parent, name) = self.parent_of(path)?;
+        let (parent, name) = self.parent_to_fill(path, false)?;
         self.sys.mkdir(&parent, name.as_bytes(), NEW_FOLDER)?;
         Ok(self.sys.fsync(&parent)?)
     }
@@ -85,13 +105,21 @@ impl Root {
     pub(super) fn open_or_make(&self, path: &RemotePath) -> Result<OwnedFd, Problem> {
         match self.open_beneath(path, FOLDER) {
             Err(Problem::NotFound) => {}
-            done => return done,
+            Ok(folder) => {
+                lookalike::refuse(self, path, folder.as_fd())?;
+                return Ok(folder);
+            }
+            failed => return failed,
         }
         let mut folder = open_confined(&self.sys, self.folder.as_fd(), b".", FOLDER)?;
         for name in path.components() {
             match self.sys.mkdir(&folder, name, NEW_FOLDER) {
-                // Whoever made it may not have flushed it yet, or failed to.
-                Ok(()) | Err(Errno::EXIST) => self.sys.fsync(&folder)?,
+                Ok(()) => self.sys.fsync(&folder)?,
+                Err(Errno::EXIST) => {
+                    lookalike::refuse_name(&folder, name)?;
+                    // Whoever made it may not have flushed it yet, or failed to.
+                    self.sys.fsync(&folder)?;
+                }
                 Err(error) => return Err(error.into()),
             }
             folder = open_confined(&self.sys, folder.as_fd(), name, FOLDER)?;
@@ -126,6 +154,9 @@ impl Root {
     pub(super) fn rename(&self, from: &RemotePath, to: &RemotePath, overwrite: bool) -> Result<(), Problem> {
         let (from_parent, from_name) = self.parent_of(from)?;
         let (to_parent, to_name) = self.parent_of(to)?;
+        if !is_respelling(from, to) {
+            lookalike::refuse(self, to, to_parent.as_fd())?;
+        }
         let flags = if overwrite { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
         self.sys
             .rename(&from_parent, from_name.as_bytes(), &to_parent, to_name.as_bytes(), flags)
@@ -165,6 +196,11 @@ pub(super) fn reserved_name_of(bytes: &[u8]) -> Result<Name, Problem> {
 
 const RESERVED: &str = ".ftpq-";
 
+/// Whether a name only gets other letters: then what looks like it is itself.
+fn is_respelling(from: &RemotePath, to: &RemotePath) -> bool {
+    from.parent() == to.parent() && from.as_relative_bytes().eq_ignore_ascii_case(to.as_relative_bytes())
+}
+
 /// What a failed rename means; `into_itself` if the target lies in what is moved.
 pub(super) fn rename_problem(errno: Errno, into_itself: bool, flags: RenameFlags) -> Problem {
     match errno {
@@ -178,6 +214,12 @@ pub(super) fn rename_problem(errno: Errno, into_itself: bool, flags: RenameFlags
     }
 }
 
+/// What stands under `name` in `folder`, of which `stat` was said.
+pub(super) fn entry_in(folder: BorrowedFd<'_>, name: Name, stat: &Stat) -> Entry {
+    let target = if kind(stat) == Kind::Link { links::target(folder, &name) } else { None };
+    Entry { target, ..entry(Some(name), stat) }
+}
+
 /// What a `stat` says, as an entry.
 pub(super) fn entry(name: Option<Name>, stat: &Stat) -> Entry {
     let kind = kind(stat);
@@ -187,6 +229,7 @@ pub(super) fn entry(name: Option<Name>, stat: &Stat) -> Entry {
         size: if kind == Kind::File { stat.st_size as u64 } else { 0 },
         mtime: mtime(stat),
         mode: stat.st_mode & 0o7777,
+        target: None,
     }
 }
 
@@ -203,7 +246,12 @@ pub(super) fn mtime(stat: &Stat) -> Timestamp {
     Timestamp::new(stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0)).unwrap_or_default()
 }
 
-fn open_confined(sys: &Sys, folder: BorrowedFd<'_>, relative: &[u8], flags: OFlags) -> Result<OwnedFd, Problem> {
+pub(super) fn open_confined(
+    sys: &Sys,
+    folder: BorrowedFd<'_>,
+    relative: &[u8],
+    flags: OFlags,
+) -> Result<OwnedFd, Problem> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
     loop {
         match sys.openat2(folder, relative, flags | OFlags::CLOEXEC | OFlags::NOFOLLOW, resolve) {

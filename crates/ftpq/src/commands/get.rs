@@ -5,10 +5,13 @@ use std::{
     fs,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use anyhow::Context;
+use ftpq_client::copy::{Followed, LeftOut, follow};
 use ftpq_proto::{Kind, Name, RemotePath};
+use ftpq_storage::Storage;
 
 use super::{
     pipe,
@@ -38,7 +41,9 @@ pub(crate) async fn run(client: &mut Client, args: Args) -> anyhow::Result<u8> {
         let mut sources = Vec::new();
         for remote in &args.remotes {
             let (server, source) = client.locate(&Target::parse(remote, client.global.port)?)?;
-            sources.push((client.storage_over(&server, args.transfer.connections()).await?, source));
+            let from = client.storage_over(&server, args.transfer.connections()).await?;
+            let source = if args.transfer.follows_links() { followed(&from, source).await? } else { source };
+            sources.push((from, source));
         }
         return pipe::download(sources, &args.transfer, &client.global).await;
     }
@@ -48,13 +53,25 @@ pub(crate) async fn run(client: &mut Client, args: Args) -> anyhow::Result<u8> {
     for remote in &args.remotes {
         let (server, source) = client.locate(&Target::parse(remote, client.global.port)?)?;
         let from = client.storage_over(&server, args.transfer.connections()).await?;
+        let name = source.name();
+        let source = if args.transfer.follows_links() { followed(&from, source).await? } else { source };
         // Without -r the server's answer to DWLD says that it is a folder: a round trip less.
         let is_folder = args.transfer.recursive() && from.stat(&source).await?.kind == Kind::Folder;
-        let target = place.of(source.name(), is_folder)?;
+        let target = place.of(name, is_folder)?;
         let prefix = Prefix { source: String::new(), target: before_paths(&place.folder) };
         jobs.push(Job { from, source, is_folder, to: to.clone(), target, parents: false, prefix });
     }
     args.transfer.run("got", jobs, &client.global).await
+}
+
+/// What a link that was named leads to. The copy keeps the link's name.
+async fn followed(from: &Arc<dyn Storage>, source: RemotePath) -> anyhow::Result<RemotePath> {
+    let left_out = |why: LeftOut| Err(Ended::with(exit::FAILED, format!("{source}: {why}")));
+    match follow(&**from, &source).await? {
+        Followed::To(path, _) => Ok(path),
+        Followed::Out => left_out(LeftOut::LeadsOut),
+        Followed::Loop => left_out(LeftOut::Loop),
+    }
 }
 
 /// Where things go on this machine.

@@ -32,6 +32,9 @@ pub(crate) async fn run(client: &mut Client, args: Args) -> anyhow::Result<()> {
         let mut out = io::stdout().lock();
         writeln!(out, "path   {path}\nkind   {}\nsize   {} bytes", entry.kind.as_str(), entry.size)?;
         writeln!(out, "mtime  {}\nmode   {:04o}", local_time(entry.mtime), entry.mode)?;
+        if let Some(target) = &entry.target {
+            writeln!(out, "target {target}")?;
+        }
     }
     Ok(())
 }

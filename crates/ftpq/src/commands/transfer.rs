@@ -14,12 +14,15 @@ use crate::{
 
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct TransferArgs {
-    /// Take folders with all they hold
+    /// Take folders with all they hold; links in them stay links, if they lead to something in them
     #[arg(short, long)]
     recursive: bool,
-    /// Keep modification times and permission bits
+    /// Keep modification times and permission bits, of folders too
     #[arg(short, long)]
     preserve: bool,
+    /// Take what links lead to, instead of the links; never anything outside
+    #[arg(short = 'L', long)]
+    copy_links: bool,
     /// Replace files that exist
     #[arg(short, long, conflicts_with = "no_clobber")]
     force: bool,
@@ -64,6 +67,11 @@ impl TransferArgs {
         self.connections
     }
 
+    /// Whether links are followed.
+    pub(crate) fn follows_links(&self) -> bool {
+        self.copy_links
+    }
+
     /// How long to try again after an interruption.
     pub(crate) fn retry_for(&self) -> Duration {
         Duration::from_secs(self.retry_for)
@@ -98,6 +106,7 @@ impl TransferArgs {
         Options {
             overwrite: self.force,
             preserve: self.preserve,
+            follow_links: self.copy_links,
             keep_existing: self.no_clobber,
             parents,
             parallel: self.parallel,
@@ -152,6 +161,7 @@ fn add(all: &mut Summary, one: Summary) {
     all.bytes += one.bytes;
     all.resumed += one.resumed;
     all.folders += one.folders;
+    all.links += one.links;
     all.skipped += one.skipped;
     all.kept += one.kept;
     all.failed += one.failed;

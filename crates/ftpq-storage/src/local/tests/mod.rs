@@ -391,3 +391,136 @@ async fn a_name_longer_than_the_file_system_holds_is_refused() {
     folder.storage.create(&path, NewFile::default()).await.unwrap().commit(digest(b"")).await.unwrap();
     assert!(folder.path(&"n".repeat(255)).exists());
 }
+
+fn target(text: impl Into<Vec<u8>>) -> LinkTarget {
+    LinkTarget::new(text).unwrap()
+}
+
+#[tokio::test]
+async fn links_are_made_as_they_are_and_shown_with_their_targets() {
+    use std::os::unix::fs::MetadataExt;
+    let folder = Folder::new();
+    let mtime = ftpq_proto::Timestamp::new(-5, 123_456_789);
+    for (path, holds) in [("a/b/up", "../../f"), ("same", "."), ("dangling", "no/such"), ("itself", "itself")] {
+        let link = NewLink { parents: true, mtime, ..NewLink::default() };
+        folder.storage.make_link(&remote(path), &target(holds), link).await.unwrap();
+        assert_eq!(fs::read_link(folder.path(path)).unwrap(), PathBuf::from(holds));
+        let meta = fs::symlink_metadata(folder.path(path)).unwrap();
+        assert_eq!((meta.mtime(), meta.mtime_nsec()), (-5, 123_456_789));
+        let entry = folder.storage.stat(&remote(path)).await.unwrap();
+        assert_eq!((entry.kind, entry.target), (ftpq_proto::Kind::Link, Some(target(holds))));
+    }
+    let mut listing = folder.storage.list(&remote("a/b")).await.unwrap();
+    let page = listing.next_page().await.unwrap().unwrap();
+    assert_eq!(page.into_iter().map(|entry| entry.target).collect::<Vec<_>>(), [Some(target("../../f"))]);
+    let bytes = &b"caf\xe9\n"[..];
+    folder.storage.make_link(&remote("bytes"), &target(bytes), NewLink::default()).await.unwrap();
+    assert_eq!(folder.storage.stat(&remote("bytes")).await.unwrap().target, Some(target(bytes)));
+}
+
+#[tokio::test]
+async fn a_link_that_would_lead_out_is_not_made() {
+    let folder = Folder::new();
+    fs::create_dir_all(folder.path("a/b")).unwrap();
+    let cases =
+        [("l", ".."), ("l", "/etc/passwd"), ("a/l", "../.."), ("a/b/l", "../../../secret"), ("a/l", "b/../../../x")];
+    for (path, holds) in cases {
+        let made = folder.storage.make_link(&remote(path), &target(holds), NewLink::default()).await;
+        assert!(matches!(made.unwrap_err().problem, Problem::LeadsOut), "{path} -> {holds}");
+    }
+    // What is within the root need not be within a part of it.
+    let below = folder.storage.subtree(&remote("a")).await.unwrap();
+    assert_eq!(status(below.make_link(&remote("b/l"), &target("../../x"), NewLink::default()).await), Status::BadPath);
+    folder.storage.make_link(&remote("a/b/l"), &target("../../x"), NewLink::default()).await.unwrap();
+    assert_eq!(folder.on_disk(), ["a"]);
+    assert_eq!(folder.names("a/b").await, ["l"]);
+}
+
+#[tokio::test]
+async fn an_existing_name_becomes_a_link_only_when_asked_and_a_folder_never() {
+    let folder = Folder::new();
+    fs::create_dir(folder.path("folder")).unwrap();
+    fs::write(folder.path("file"), b"old").unwrap();
+    symlink("old", folder.path("link")).unwrap();
+    let make = |path: &'static str, link| {
+        let storage = &folder.storage;
+        async move { storage.make_link(&remote(path), &target("new"), link).await }
+    };
+    let (new, overwrite) = (NewLink::default(), NewLink { overwrite: true, ..NewLink::default() });
+    let accept_same = NewLink { accept_same: true, ..new };
+    for path in ["file", "link"] {
+        assert_eq!(status(make(path, new).await), Status::Exists);
+        assert_eq!(status(make(path, accept_same).await), Status::Exists);
+    }
+    assert_eq!(fs::read(folder.path("file")).unwrap(), b"old");
+    for path in ["file", "link"] {
+        make(path, overwrite).await.unwrap();
+        assert_eq!(fs::read_link(folder.path(path)).unwrap(), PathBuf::from("new"));
+        assert_eq!(status(make(path, new).await), Status::Exists);
+        make(path, accept_same).await.unwrap();
+    }
+    for link in [new, overwrite, accept_same] {
+        assert_eq!(status(make("folder", link).await), Status::IsFolder);
+        assert_eq!(status(make("/", link).await), Status::IsFolder);
+    }
+    assert_eq!(status(make("missing/l", new).await), Status::NotFound);
+    assert_eq!(status(make("link/l", new).await), Status::NotFolder);
+    assert_eq!(status(make(".ftpq-0123456789abcdef0123456789abcdef", new).await), Status::NameRefused);
+    assert_eq!(folder.on_disk(), ["file", "folder", "link"]);
+}
+
+/// Somebody made a folder there meanwhile.
+#[test]
+fn a_link_that_cannot_take_its_place_leaves_nothing() {
+    let folder = Folder::new();
+    fs::create_dir(folder.path("folder")).unwrap();
+    let open = fs::File::open(folder.path("")).unwrap().into();
+    let name = ftpq_proto::Name::new("folder").unwrap();
+    assert!(matches!(links::replace(&open, &name, &target("x"), None), Err(Problem::IsFolder)));
+    assert_eq!(folder.on_disk(), ["folder"]);
+}
+
+#[tokio::test]
+async fn a_folder_gets_its_mode_and_time_and_keeps_its_other_bits() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let folder = Folder::new();
+    fs::create_dir_all(folder.path("a/b")).unwrap();
+    fs::set_permissions(folder.path("a"), fs::Permissions::from_mode(0o1755)).unwrap();
+    fs::write(folder.path("file"), b"").unwrap();
+    symlink("a", folder.path("link")).unwrap();
+    let mtime = ftpq_proto::Timestamp::new(1_234_567_890, 123_456_789);
+    let both = Attributes { mode: Some(0o6750), mtime };
+    let seen = |name: &str| {
+        let meta = fs::symlink_metadata(folder.path(name)).unwrap();
+        (meta.mode() & 0o7777, meta.mtime(), meta.mtime_nsec())
+    };
+    folder.storage.set_attributes(&remote("a"), both).await.unwrap();
+    assert_eq!(seen("a"), (0o1750, 1_234_567_890, 123_456_789));
+    folder.storage.set_attributes(&remote("a"), Attributes { mode: Some(0o700), mtime: None }).await.unwrap();
+    assert_eq!(seen("a"), (0o1700, 1_234_567_890, 123_456_789));
+    folder.storage.set_attributes(&remote("/"), both).await.unwrap();
+    assert_eq!(seen(""), (0o750, 1_234_567_890, 123_456_789));
+    let before = (seen("file"), seen("link"), seen("a"));
+    for (path, refused) in [("file", Status::NotFolder), ("link", Status::NotFolder), ("link/b", Status::NotRegular)] {
+        assert_eq!(status(folder.storage.set_attributes(&remote(path), both).await), refused, "{path}");
+    }
+    assert_eq!((seen("file"), seen("link"), seen("a")), before);
+    assert_eq!(status(folder.storage.set_attributes(&remote("missing"), both).await), Status::NotFound);
+}
+
+#[tokio::test]
+async fn pages_of_the_longest_links_fit_a_frame() {
+    let folder = Folder::new();
+    for i in 0..100 {
+        symlink("t".repeat(4095), folder.path(&format!("{i:0255}"))).unwrap();
+    }
+    let mut listing = folder.storage.list(&remote("/")).await.unwrap();
+    let mut count = 0;
+    while let Some(entries) = listing.next_page().await.unwrap() {
+        count += entries.len();
+        assert!(entries.iter().all(|entry| entry.target.is_some()));
+        let bytes: usize = entries.iter().map(ftpq_proto::Entry::page_bytes).sum();
+        assert!(bytes < ftpq_proto::limits::FRAME_MAX - 1024, "{bytes}");
+    }
+    assert_eq!(count, 100);
+}

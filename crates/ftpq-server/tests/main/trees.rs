@@ -10,7 +10,7 @@ use std::{
 
 use ftpq_client::{
     FileId, Progress, Remote,
-    copy::{Copy, CopyError, Options, Side, Summary},
+    copy::{Copy, CopyError, EXTENTS_PER_CONNECTION, Options, Side, Summary},
 };
 use ftpq_proto::{Kind, RemotePath, Status};
 use ftpq_storage::{LocalFs, Storage};
@@ -24,6 +24,8 @@ const OPTIONS: Options = Options {
     keep_existing: false,
     parents: false,
     parallel: 32,
+    extents: EXTENTS_PER_CONNECTION,
+    resume: true,
     retry_for: std::time::Duration::ZERO,
 };
 
@@ -31,7 +33,7 @@ const OPTIONS: Options = Options {
 async fn a_tree_comes_back_from_a_server_as_it_went_there() {
     let (server, files) = server().await;
     let (source, back) = (tree(), tempfile::tempdir().unwrap());
-    let expected = Summary { files: 70, bytes: 1_300_011, folders: 6, skipped: 0, kept: 0, failed: 0 };
+    let expected = Summary { files: 70, bytes: 1_300_011, folders: 6, ..Summary::default() };
 
     let upload = Copy::new(local(&source), files.clone(), OPTIONS, Arc::new(()));
     assert_eq!(upload.tree(&RemotePath::root(), &remote("in/a new folder")).await.unwrap(), expected);
@@ -97,7 +99,7 @@ async fn links_are_left_out_both_ways_and_counted() {
     fs::write(source.path().join("f"), b"f").unwrap();
     symlink("f", source.path().join("link")).unwrap();
     symlink("/etc", source.path().join("folder-link")).unwrap();
-    let expected = Summary { files: 1, bytes: 1, folders: 1, skipped: 2, kept: 0, failed: 0 };
+    let expected = Summary { files: 1, bytes: 1, folders: 1, skipped: 2, ..Summary::default() };
     let copy = Copy::new(local(&source), files.clone(), OPTIONS, Arc::new(()));
     assert_eq!(copy.tree(&RemotePath::root(), &remote("t")).await.unwrap(), expected);
     assert_eq!(server.on_disk().len(), 2);
@@ -188,7 +190,11 @@ impl Progress for Tally {
 
     fn advanced(&self, _: FileId, _: u64) {}
 
-    fn interrupted(&self, _: FileId, _: u64, _: &CopyError) {}
+    fn resumed(&self, _: FileId, _: u64) {}
+
+    fn lost(&self, _: FileId, _: u64) {}
+
+    fn interrupted(&self, _: FileId, _: &CopyError) {}
 
     fn finished(&self, _: FileId) {
         self.0.lock().unwrap().finished += 1;

@@ -1,6 +1,7 @@
 //! What `LocalFs` promises, on a real file system.
 
 mod faults;
+mod powercut;
 mod staging;
 
 use std::{

@@ -9,7 +9,7 @@ use ftpq_storage::{
 };
 use ftpq_transport::{Closed, ConnectError};
 
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::*;
 

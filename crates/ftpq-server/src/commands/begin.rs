@@ -1,14 +1,13 @@
 //! BEGIN: an upload by extents. See `ftpq_proto::commands::begin`.
 
-use ftpq_handler::{Context, Exchange, Failure, Handler, Right, Spec, Status};
+use ftpq_handler::{Context, Exchange, Failure, Handler, Right, Spec};
 use ftpq_proto::{
-    Extents,
     commands::begin::{Args, Begun, Held, VERB},
     limits::HELD_PAGE_MAX,
 };
 use ftpq_storage::LargeFile;
 
-use super::owner;
+use super::{cut, owner};
 
 /// The handler of BEGIN.
 pub(crate) struct Begin;
@@ -26,8 +25,7 @@ impl Handler for Begin {
         if args.overwrite {
             cx.require(Right::Delete)?;
         }
-        let extents = Extents::new(args.size, args.extent)
-            .ok_or_else(|| Failure::new(Status::TooLarge, format!("{path}: no such cut into extents")))?;
+        let extents = cut(&path, args.size, args.extent)?;
         let Args { fresh, apart, sparse, overwrite, same, parents, .. } = args;
         let file = LargeFile { extents, owner: owner(cx), fresh, apart, sparse, overwrite, same, parents };
         let Some(staging) = cx.storage().begin(&path, file).await? else { return Ok(Begun { upload: None }) };

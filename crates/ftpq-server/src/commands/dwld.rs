@@ -20,9 +20,14 @@ impl Handler for Dwld {
 
     async fn handle(&self, cx: &Context, args: Args, exchange: &mut Exchange) -> Result<Ended, Failure> {
         let path = cx.resolve(&args.path)?;
-        let opened = match (args.sparse, args.up_to) {
-            (false, None) => Opened::Whole(cx.storage().open(&path).await?),
-            (_, up_to) => cx.storage().open_up_to(&path, up_to.unwrap_or(u64::MAX)).await?,
+        let up_to = args.up_to.unwrap_or(u64::MAX);
+        let opened = if args.sparse {
+            cx.storage().open_up_to(&path, up_to).await?
+        } else {
+            match cx.storage().open(&path).await? {
+                reader if reader.info().size > up_to => Opened::Large(reader.info()),
+                reader => Opened::Whole(reader),
+            }
         };
         match opened {
             Opened::Whole(reader) => {

@@ -17,8 +17,8 @@ mod stat;
 mod upld;
 mod write;
 
-use ftpq_handler::{Context, RegisterError, Registry};
-use ftpq_proto::Digest;
+use ftpq_handler::{Context, Failure, RegisterError, Registry, Status};
+use ftpq_proto::{Digest, Extent, Extents, RemotePath};
 
 /// The table of contents: a new verb of ftpq's own is one file and one line here.
 pub(crate) fn register_all(registry: &mut Registry) -> Result<(), RegisterError> {
@@ -44,4 +44,15 @@ pub(crate) fn register_all(registry: &mut Registry) -> Result<(), RegisterError>
 /// Whose a large upload is: it is kept for this user's key, whatever the user's name.
 fn owner(cx: &Context) -> Digest {
     Digest::from(*cx.user().key.as_bytes())
+}
+
+/// A cut into extents, as a client asks for it.
+fn cut(path: &RemotePath, size: u64, length: u64) -> Result<Extents, Failure> {
+    Extents::new(size, length)
+        .ok_or_else(|| Failure::new(Status::TooLarge, format!("{path}: no such cut into extents")))
+}
+
+/// One extent of it.
+fn extent(path: &RemotePath, extents: Extents, index: u32) -> Result<Extent, Failure> {
+    extents.get(index).ok_or_else(|| Failure::new(Status::TooLarge, format!("{path}: no such extent")))
 }

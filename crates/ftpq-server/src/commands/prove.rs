@@ -3,7 +3,7 @@
 use ftpq_handler::{Context, Exchange, Failure, Handler, Right, Spec};
 use ftpq_proto::commands::prove::{Args, Proved, VERB};
 
-use super::owner;
+use super::{extent, owner};
 
 /// The handler of PROVE.
 pub(crate) struct Prove;
@@ -19,6 +19,7 @@ impl Handler for Prove {
     async fn handle(&self, cx: &Context, args: Args, _: &mut Exchange) -> Result<Proved, Failure> {
         let path = cx.resolve(&args.path)?;
         let staging = cx.storage().staging(&path, owner(cx), args.upload).await?;
+        extent(&path, staging.extents(), args.index)?;
         Ok(Proved { same: staging.prove(args.index, args.digest).await? })
     }
 }

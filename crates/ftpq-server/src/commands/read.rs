@@ -1,11 +1,10 @@
 //! READ: one extent of a file to the client. See `ftpq_proto::commands::read`.
 
-use ftpq_handler::{Context, Exchange, Failure, Handler, Right, Spec, Status};
-use ftpq_proto::{
-    Extents,
-    commands::read::{Args, Part, Sent, VERB},
-};
+use ftpq_handler::{Context, Exchange, Failure, Handler, Right, Spec};
+use ftpq_proto::commands::read::{Args, Part, Sent, VERB};
 use ftpq_storage::Pinned;
+
+use super::{cut, extent};
 
 /// The handler of READ.
 pub(crate) struct Read;
@@ -20,8 +19,8 @@ impl Handler for Read {
 
     async fn handle(&self, cx: &Context, args: Args, exchange: &mut Exchange) -> Result<Sent, Failure> {
         let path = cx.resolve(&args.path)?;
-        let extents = Extents::new(args.size, args.extent)
-            .ok_or_else(|| Failure::new(Status::TooLarge, format!("{path}: no such cut into extents")))?;
+        let extents = cut(&path, args.size, args.extent)?;
+        extent(&path, extents, args.index)?;
         let file = Pinned { path, version: args.version, extents };
         let digest = if args.digest_only {
             cx.storage().extent_digest(&file, args.index).await?

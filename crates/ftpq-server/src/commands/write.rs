@@ -6,7 +6,7 @@ use ftpq_proto::commands::{
     write::{Args, VERB, Written},
 };
 
-use super::owner;
+use super::{extent, owner};
 
 /// The handler of WRITE.
 pub(crate) struct Write;
@@ -22,9 +22,9 @@ impl Handler for Write {
     async fn handle(&self, cx: &Context, args: Args, exchange: &mut Exchange) -> Result<Written, Failure> {
         let path = cx.resolve(&args.path)?;
         let staging = cx.storage().staging(&path, owner(cx), args.upload).await?;
-        let no_extent = || Failure::new(Status::TooLarge, format!("{path}: no such extent, or holes beyond its end"));
-        let extent = staging.extents().get(args.index).ok_or_else(no_extent)?;
-        let data = args.holes.data_in(extent.length).ok_or_else(no_extent)?;
+        let beyond = || Failure::new(Status::TooLarge, format!("{path}: holes beyond the end of the extent"));
+        let extent = extent(&path, staging.extents(), args.index)?;
+        let data = args.holes.data_in(extent.length).ok_or_else(beyond)?;
         let mut upload = staging.write(args.index, args.holes).await?;
         let expected = exchange.receive_file(None::<&Go>, Some(data), &mut *upload).await?;
         Ok(Written { digest: upload.commit(expected).await? })

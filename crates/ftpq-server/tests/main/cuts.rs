@@ -8,7 +8,7 @@ use ftpq_client::{
     copy::{Copy, Options},
 };
 use ftpq_proto::{
-    Rights, Status, Timestamp, VERSION,
+    Holes, Rights, Status, Timestamp, VERSION,
     commands::{con, dwld, upld},
     message::{Reply, Request, Response, Trailer},
 };
@@ -86,7 +86,7 @@ async fn a_file_that_appears_during_an_upload_is_not_replaced() {
     let server = TestServer::start().await;
     let files = server.files("write").await;
     let bytes = pattern(1_000_000);
-    let mut upload = files.create(&remote("f"), NewFile { size: 1_000_000, ..NewFile::default() }).await.unwrap();
+    let mut upload = files.create(&remote("f"), NewFile { size: Some(1_000_000), ..NewFile::default() }).await.unwrap();
     upload.write(bytes.clone().into()).await.unwrap();
     fs::write(server.path("f"), b"old").unwrap();
     assert_eq!(status(upload.commit(digest(&bytes)).await), Status::Exists);
@@ -151,6 +151,8 @@ async fn a_download_that_is_cut_is_an_error_and_leaves_nothing() {
                 keep_existing: false,
                 parents: false,
                 parallel: 1,
+                extents: 1,
+                resume: true,
                 retry_for: std::time::Duration::ZERO,
             };
             let copy = Copy::new(shared(files), here, options, Arc::new(()));
@@ -212,7 +214,15 @@ async fn welcome(send: &mut SendHalf) {
 /// All of it but its end.
 async fn send_and_cut(send: &mut SendHalf, cut: Cut, size: usize) {
     let (bytes, mtime) = (pattern(size), Timestamp::default());
-    let head = dwld::File { path: remote("f"), size: size as u64, mtime, mode: 0o644 };
+    let head = dwld::File {
+        path: remote("f"),
+        size: size as u64,
+        version: digest(&bytes).into(),
+        sparse: false,
+        holes: Holes::NONE,
+        mtime,
+        mode: 0o644,
+    };
     send.frame(&Response::Head(Value::serialized(&head).unwrap())).await.unwrap();
     let whole = matches!(cut, Cut::WithoutTrailer | Cut::WithoutReply | Cut::WrongDigest);
     let len = if whole { size } else { size / 2 };
@@ -250,7 +260,7 @@ fn only_the_old_file_is_there(server: &TestServer) {
 }
 
 fn replacing(size: u64) -> NewFile {
-    NewFile { size, overwrite: true, ..NewFile::default() }
+    NewFile { size: Some(size), overwrite: true, ..NewFile::default() }
 }
 
 /// An upload of `/f`, to the point where the body is due.
@@ -258,7 +268,8 @@ async fn upload_by_hand(server: &TestServer, size: usize, eager: bool) -> Raw {
     let session = server.user("name=a rights=write,delete").await;
     let args = upld::Args {
         path: "f".parse().unwrap(),
-        size: size as u64,
+        size: Some(size as u64),
+        holes: Holes::NONE,
         overwrite: true,
         accept_same: false,
         parents: false,

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 mod cuts;
+mod extents;
 mod rights;
 mod service;
 mod support;

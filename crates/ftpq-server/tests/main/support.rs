@@ -11,7 +11,7 @@ use std::{
 };
 
 use ciborium::Value;
-use ftpq_client::{CallError, Remote, Session, copy::CopyError};
+use ftpq_client::{CallError, Link, Remote, Session, copy::CopyError};
 use ftpq_proto::{
     Digest, RemotePath, Status,
     commands::con,
@@ -54,6 +54,17 @@ impl TestServer {
     pub(crate) async fn start_with(extend: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Self {
         let outer = tempfile::tempdir().unwrap();
         fs::create_dir(outer.path().join("served")).unwrap();
+        Self::start_in(outer, extend).await
+    }
+
+    /// Another process, so to say, with the same folder and the same clients.
+    pub(crate) async fn restart(self) -> Self {
+        let (outer, stopped) = self.begin_to_stop();
+        stopped.await.unwrap();
+        Self::start_in(outer, |builder| builder).await
+    }
+
+    async fn start_in(outer: TempDir, extend: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Self {
         let files = LocalFs::open(&outer.path().join("served")).unwrap();
         let access = Access::open(&outer.path().join("authorized_clients")).unwrap();
         let (record, seen) = watch::channel(Vec::new());
@@ -108,6 +119,12 @@ impl TestServer {
         let identity = Identity::generate().unwrap();
         self.authorise(&identity, options);
         self.session(&identity).await
+    }
+
+    /// The files as a client sees them that has two connections.
+    pub(crate) async fn spread(&self, identity: &Identity) -> Remote {
+        let [one, other] = [self.session(identity).await, self.session(identity).await].map(Link::over);
+        Remote::spread(one, [other])
     }
 
     /// The files as a client with these rights sees them.
@@ -230,7 +247,7 @@ pub(crate) async fn put(
     bytes: &[u8],
     file: NewFile,
 ) -> Result<Digest, StorageError> {
-    let mut upload = storage.create(&remote(path), NewFile { size: bytes.len() as u64, ..file }).await?;
+    let mut upload = storage.create(&remote(path), NewFile { size: Some(bytes.len() as u64), ..file }).await?;
     for block in bytes.chunks(100_000) {
         upload.write(Bytes::copy_from_slice(block)).await?;
     }

@@ -9,7 +9,7 @@ use std::{
 
 use ftpq_client::{CallError, Session};
 use ftpq_proto::{
-    Kind, LinkTarget, RemotePath, Rights, Status, Timestamp, VERSION,
+    Holes, Kind, LinkTarget, RemotePath, Rights, Status, Timestamp, VERSION,
     commands::{attr, cd, con, dwld, link, list, mv, rm, stat, upld},
     limits::{EAGER_BODY_MAX, LIST_PAGE_MAX},
     message::{Response, Trailer},
@@ -32,7 +32,8 @@ async fn con_says_who_the_client_is_and_what_the_server_can() {
     assert_eq!((welcome.user.as_str(), welcome.key.clone()), ("alice", identity.fingerprint().to_string()));
     assert_eq!(welcome.rights, "list,read".parse::<Rights>().unwrap());
     let verbs: Vec<_> = welcome.verbs.iter().map(|spec| spec.verb.as_str()).collect();
-    assert_eq!(verbs, ["ATTR", "CD", "CON", "DWLD", "LINK", "LIST", "MKDIR", "MV", "RM", "STAT", "UPLD"]);
+    let all = "ATTR BEGIN CD COMMIT CON DWLD LINK LIST MKDIR MV PROVE READ RM STAT UPLD WRITE";
+    assert_eq!(verbs.join(" "), all);
 }
 
 #[tokio::test]
@@ -144,7 +145,7 @@ async fn an_existing_file_is_replaced_only_when_asked() {
         fs::write(server.path("f"), b"old").unwrap();
         assert_eq!(status(put(&files, "f", &pattern(size), NewFile::default()).await), Status::Exists);
         assert_eq!(fs::read(server.path("f")).unwrap(), b"old");
-        put(&files, "f", &pattern(size), overwrite).await.unwrap();
+        put(&files, "f", &pattern(size), overwrite.clone()).await.unwrap();
         assert_eq!(fs::read(server.path("f")).unwrap(), pattern(size));
     }
     assert_eq!(server.on_disk().len(), 1);
@@ -383,6 +384,15 @@ async fn go(session: &Session, cwd: &str, typed: &str) -> Result<RemotePath, Cal
 }
 
 fn upload(path: &str, size: u64, eager: bool) -> upld::Args {
-    let path = path.parse().unwrap();
-    upld::Args { path, size, overwrite: false, accept_same: false, parents: false, eager, mode: None, mtime: None }
+    upld::Args {
+        path: path.parse().unwrap(),
+        size: Some(size),
+        holes: Holes::NONE,
+        overwrite: false,
+        accept_same: false,
+        parents: false,
+        eager,
+        mode: None,
+        mtime: None,
+    }
 }

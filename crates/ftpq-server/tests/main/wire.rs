@@ -4,7 +4,7 @@ use ciborium::Value;
 use ftpq_proto::{
     Status, VERSION, codec,
     commands::{con, stat},
-    limits::{FRAME_MAX, PATH_MAX},
+    limits::{EXTENT_MIN, FRAME_MAX, HOLES_MAX, PATH_MAX},
 };
 use ftpq_transport::{Connection, Identity};
 
@@ -22,6 +22,9 @@ async fn an_unknown_verb_is_named() {
 async fn arguments_that_are_not_those_of_the_verb_are_refused() {
     let (server, connection) = welcomed().await;
     let path = || ("path", Value::from("x"));
+    let id = |len| ("upload", Value::Bytes(vec![0x17; len]));
+    let holes = |pairs: &[(u64, u64)]| ("holes", Value::serialized(pairs).unwrap());
+    let many: Vec<_> = (0..=HOLES_MAX as u64).map(|index| (2 * index, 1)).collect();
     for (verb, args) in [
         ("STAT", Value::Null),
         ("STAT", args([])),
@@ -31,6 +34,18 @@ async fn arguments_that_are_not_those_of_the_verb_are_refused() {
         ("LIST", args([path(), ("sort", "size".into())])),
         ("RM", args([path(), ("recursive", "yes".into())])),
         ("UPLD", args([path(), ("size", (-1).into())])),
+        ("DWLD", args([path(), ("from", 5.into())])),
+        ("BEGIN", args([path(), ("size", 20_000_000.into())])),
+        ("BEGIN", args([path(), ("size", (-1).into()), ("extent", EXTENT_MIN.into())])),
+        ("BEGIN", args([path(), ("size", 20_000_000.into()), ("extent", EXTENT_MIN.into()), ("resume", true.into())])),
+        ("WRITE", args([path(), id(31), ("index", 0.into())])),
+        ("WRITE", args([path(), id(32), ("index", (1_u64 << 32).into())])),
+        ("WRITE", args([path(), id(32), ("index", 0.into()), holes(&[(5, 5), (9, 5)])])),
+        ("WRITE", args([path(), id(32), ("index", 0.into()), holes(&[(1, u64::MAX)])])),
+        ("WRITE", args([path(), id(32), ("index", 0.into()), holes(&many)])),
+        ("PROVE", args([path(), id(32), ("index", 0.into())])),
+        ("COMMIT", args([path(), id(32)])),
+        ("READ", args([path(), ("size", 20_000_000.into()), ("extent", EXTENT_MIN.into()), ("index", 0.into())])),
         ("CON", args([("versions", "1".into()), ("agent", "x".into())])),
     ] {
         let failed = Raw::request(&connection, verb, &args).await.refusal().await;

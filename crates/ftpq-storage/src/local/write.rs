@@ -189,11 +189,9 @@ impl Staged {
             Some(reserved) => reserved.publish_named(&target, &fd, file.overwrite),
         };
         match published {
-            Err(Problem::Exists) if file.accept_same && target.holds(size, actual)? => {}
-            published => published?,
+            Err(Problem::Exists) if file.accept_same && target.holds(size, actual)? => Ok(actual),
+            published => published.and_then(|()| target.flush()).map(|()| actual),
         }
-        target.flush()?;
-        Ok(actual)
     }
 }
 

@@ -54,7 +54,11 @@ async fn one_fault(scenario: Scenario, which: Which, nth: usize, fault: Fault, r
     let path = folder.path(scenario.path());
     let there = || fs::read(&path).ok();
     match result {
-        Ok(()) => assert!(there().as_deref() == Some(scenario.body()), "{what}: success with other bytes"),
+        Ok(()) => {
+            assert!(there().as_deref() == Some(scenario.body()), "{what}: success with other bytes");
+            let again = matches!(fault, Fault::OneByte | Fault::Half) || fault == Fault::Errno(Errno::INTR);
+            assert!((again && which.is_tried_again()) || which == Which::Unlinkat, "{what}: nobody has noticed");
+        }
         Err(error) => {
             let expected = match fault {
                 Fault::Errno(Errno::NOSPC | Errno::DQUOT) => Status::NoSpace,

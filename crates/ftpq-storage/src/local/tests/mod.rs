@@ -1,6 +1,7 @@
 //! What `LocalFs` promises, on a real file system.
 
 mod faults;
+mod powercut;
 mod staging;
 
 use std::{
@@ -42,7 +43,7 @@ impl Folder {
     /// Hands every system call to `hook`, from now on.
     fn hook(&mut self, hook: Arc<dyn sys::Hook>) {
         let root = Root::open(&self.path("")).unwrap().with_sys(sys::Sys { hook: Some(hook) });
-        self.storage = LocalFs { root: Arc::new(root), stagings: Arc::default() };
+        self.storage = LocalFs { root: Arc::new(root), stagings: Arc::new(Stagings::new(KEPT_FOR)) };
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -49,7 +49,7 @@ struct Step {
 }
 
 enum Rest {
-    More(Cursor),
+    More(Box<Cursor>),
     End(Digest),
 }
 
@@ -94,7 +94,8 @@ impl LocalReader {
         let (start, length) = extent.map_or((0, info.size), |extent| (extent.offset, extent.length));
         let hasher = BodyHasher::new(extent);
         let rest = holes.iter().collect::<Vec<_>>().into_iter();
-        let first = Cursor { sys: sys.clone(), file, opened, start, length, done: 0, holes: rest, hasher }.step()?;
+        let cursor = Cursor { sys: sys.clone(), file, opened, start, length, done: 0, holes: rest, hasher };
+        let first = Box::new(cursor).step()?;
         Ok(Self { path: path.clone(), info, holes, next: Next::Ready(first) })
     }
 }
@@ -187,7 +188,7 @@ struct Cursor {
 
 impl Cursor {
     /// Reads and hashes the next block, while it is in this core's cache.
-    fn step(mut self) -> Result<Step, Problem> {
+    fn step(mut self: Box<Self>) -> Result<Step, Problem> {
         self.pass_hole();
         let until = self.holes.as_slice().first().map_or(self.length, |hole| hole.offset);
         let wanted = until.saturating_sub(self.done).min(BLOCK as u64) as usize;

@@ -48,8 +48,8 @@ enum State {
     /// blocking threads for everything.
     Small(Vec<Bytes>),
     /// A block may be on its way to the disk while the next one arrives.
-    Ready(Staged),
-    Writing(JoinHandle<Result<Staged, Problem>>),
+    Ready(Box<Staged>),
+    Writing(JoinHandle<Result<Box<Staged>, Problem>>),
     /// An earlier call failed, or was dropped halfway.
     Lost,
 }
@@ -60,7 +60,7 @@ impl LocalUpload {
         let mut upload = Self { root, path, file, state: State::Small(Vec::new()) };
         if !small {
             let (root, path, file) = (upload.root.clone(), upload.path.clone(), upload.file.clone());
-            let staged = blocking(move || Staged::begin(&root, &path, file)).await;
+            let staged = blocking(move || Staged::begin(&root, &path, file).map(Box::new)).await;
             upload.state = State::Ready(staged.map_err(|problem| upload.error(problem))?);
         }
         Ok(upload)
@@ -71,7 +71,7 @@ impl LocalUpload {
     }
 
     /// The staged file, once the block before is written.
-    async fn settled(&mut self) -> Result<Staged, Problem> {
+    async fn settled(&mut self) -> Result<Box<Staged>, Problem> {
         match std::mem::replace(&mut self.state, State::Lost) {
             State::Ready(staged) => Ok(staged),
             State::Writing(task) => task.await.unwrap_or_else(|error| Err(Problem::Io(error.into()))),

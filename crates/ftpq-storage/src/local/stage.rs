@@ -400,7 +400,7 @@ fn open_own(sys: &Sys, target: &Target, name: &Name, create: OFlags) -> Result<O
             Err(Errno::EXIST) => return Err(Problem::Superseded),
             Err(error) => return Err(error.into()),
         };
-        match fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+        match sys.flock(&fd, FlockOperation::NonBlockingLockExclusive) {
             // Some network file systems have no locks: then this process alone is looked after.
             Ok(()) | Err(Errno::NOSYS | Errno::OPNOTSUPP | Errno::NOLCK) => {}
             Err(Errno::WOULDBLOCK) => return Err(Problem::Superseded),

@@ -2,7 +2,7 @@
 
 use std::{
     os::unix::fs::{FileExt, MetadataExt, PermissionsExt},
-    sync::LazyLock,
+    sync::{LazyLock, Mutex},
 };
 
 use ftpq_proto::{Extents, Hole, Holes};
@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use super::{
     faults::{Fail, Which},
+    stage::LocalStaging,
     *,
 };
 use crate::{HeldExtent, KEPT_FOR, Publish, hash::BodyHasher};
@@ -279,6 +280,45 @@ async fn nobody_goes_on_with_a_published_file() {
         send_all(&*next).await;
         next.commit(publish()).await.unwrap();
         assert_eq!(folder.on_disk(), ["f"]);
+    }
+}
+
+/// Between opening a staged file and locking it.
+#[tokio::test]
+async fn what_another_process_has_just_published_is_left_alone() {
+    struct PublishFirst(Mutex<Option<Arc<LocalStaging>>>);
+    impl sys::Hook for PublishFirst {
+        fn call(&self, call: sys::Call<'_>) -> Result<usize, Errno> {
+            if let sys::Call::Flock = call
+                && let Some(staging) = self.0.lock().unwrap().take()
+            {
+                staging.publish(publish()).unwrap();
+            }
+            Ok(usize::MAX)
+        }
+    }
+
+    let mut folder = Folder::new();
+    let staging = begin(&folder, large()).await;
+    send_all(&*staging).await;
+    let id = staging.id();
+    drop(staging);
+    let first = folder.storage.stagings.find(&remote("f"), OWNER.into(), id).unwrap();
+    folder.hook(Arc::new(PublishFirst(Mutex::new(Some(first)))));
+    let second = begin(&folder, LargeFile { fresh: true, ..large() }).await;
+    assert_eq!(second.held(), []);
+    assert!(fs::read(folder.path("f")).unwrap() == *BODY);
+    assert_eq!(folder.on_disk().len(), 2);
+}
+
+/// On a full disk others need the room.
+#[tokio::test]
+async fn what_could_not_be_begun_keeps_no_room() {
+    for which in [Which::Fallocate, Which::Pwrite, Which::Ftruncate, Which::Fsync] {
+        let mut folder = Folder::new();
+        folder.hook(Fail::nth(which, 0, Errno::NOSPC));
+        assert_eq!(status(folder.storage.begin(&remote("f"), large()).await.map(drop)), Status::NoSpace);
+        assert_eq!(folder.on_disk(), Vec::<String>::new(), "{which:?}");
     }
 }
 

@@ -66,6 +66,9 @@ impl<'a> FileCopy<'a> {
         match self.copy.from.open_up_to(self.source, WHOLE_MAX).await.map_err(|error| Side::Source.of(error))? {
             Opened::Whole(reader) => {
                 self.start(reader.info().size);
+                if self.large.take().is_some() {
+                    self.moved.lose_all(); // it was larger before
+                }
                 let copied = self.whole(reader).await;
                 if copied.is_err() {
                     self.moved.lose_all();
@@ -102,16 +105,20 @@ impl<'a> FileCopy<'a> {
             mode: options.preserve.then_some(info.mode),
             mtime: options.preserve.then_some(info.mtime),
         };
+        let mut in_holes = info.size;
         let mut upload = self.copy.to.create(self.target, file).await.map_err(|error| Side::Target.of(error))?;
         while let Some(block) = reader.next_block().await.map_err(|error| Side::Source.of(error))? {
             let len = block.len() as u64;
             upload.write(block).await.map_err(|error| Side::Target.of(error))?;
             self.moved.advance(len);
+            in_holes = in_holes.saturating_sub(len);
         }
         let digest = reader.finish().await.map_err(|error| Side::Source.of(error))?;
         let committed = upload.commit(digest).await.map_err(|error| Side::Target.of(error));
         self.may_be_there |= committed.as_ref().is_err_and(CopyError::is_interruption);
-        committed.map(|_| Copied { bytes: info.size, resumed: 0 })
+        committed?;
+        self.moved.advance(in_holes);
+        Ok(Copied { bytes: info.size, resumed: 0 })
     }
 
     /// Within a tree, a file may overtake the making of its folder.
@@ -153,9 +160,12 @@ impl Moved<'_> {
         bytes.now = bytes.now.saturating_sub(len);
     }
 
-    fn lose_all(&self) {
+    /// All of them will be sent again.
+    pub(super) fn lose_all(&self) {
         let now = self.lock().now;
-        self.lose(now);
+        if now > 0 {
+            self.lose(now);
+        }
     }
 
     /// What is sent a second time is no progress: a file that is always cut must be given up.

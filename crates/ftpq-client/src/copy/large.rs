@@ -9,6 +9,7 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use ftpq_proto::{Digest, Extent, Extents, Status, Version};
@@ -25,10 +26,8 @@ use super::{
 pub(super) struct Large {
     /// The version that is being copied.
     version: Option<Version>,
-    /// Of it, the digest of each extent that the target had at some time.
-    digests: Vec<Option<Digest>>,
-    /// Bytes that an earlier run has sent.
-    resumed: u64,
+    /// Of it, each extent.
+    extents: Mutex<Vec<Known>>,
     /// Another run was going on with what is kept: this one has its own, under this word.
     apart: Option<Digest>,
     /// An earlier attempt has begun it.
@@ -37,11 +36,15 @@ pub(super) struct Large {
     may_be_there: bool,
 }
 
-/// What one extent came to.
-struct Done {
-    extent: Extent,
-    digest: Digest,
+/// What is known of one extent.
+#[derive(Clone, Copy, Default)]
+struct Known {
+    /// Its digest, if the target had it at some time and has not lost it since.
+    digest: Option<Digest>,
+    /// It was an earlier run that has sent it.
     resumed: bool,
+    /// This run has begun to send it, of whatever version.
+    sent: bool,
 }
 
 impl Large {
@@ -66,7 +69,7 @@ impl Large {
             self.send(file, &*staging, info.version).await?;
             self.commit(&*staging, file, info).await?;
         }
-        Ok(Copied { bytes: info.size, resumed: self.resumed })
+        Ok(Copied { bytes: info.size, resumed: self.resumed(extents) })
     }
 
     /// Whether it is worth trying again, apart from another run that goes on with the same.
@@ -85,31 +88,30 @@ impl Large {
     /// From now on, `version` is copied. What was done of another counts no more.
     fn pin(&mut self, version: Version, extents: Extents, moved: &Moved<'_>) {
         if self.version != Some(version) {
-            let done = extents.iter().zip(&self.digests).filter(|(_, digest)| digest.is_some());
-            moved.lose(done.map(|(extent, _)| extent.length).sum());
+            moved.lose_all();
+            let mut known: Vec<_> =
+                self.lock().iter().map(|known| Known { sent: known.sent, ..Known::default() }).collect();
+            known.resize(extents.count() as usize, Known::default());
             *self = Self { apart: self.apart, begun: self.begun, ..Self::default() };
             self.version = Some(version);
-            self.digests = vec![None; extents.count() as usize];
+            *self.lock() = known;
         }
     }
 
     /// Has every extent at the target, some of them at a time.
-    async fn send(&mut self, file: &FileCopy<'_>, staging: &dyn Staging, version: Version) -> Result<(), CopyError> {
+    async fn send(&self, file: &FileCopy<'_>, staging: &dyn Staging, version: Version) -> Result<(), CopyError> {
         let extents = staging.extents();
         let pinned = Pinned { path: file.source.clone(), version, extents };
         let held: HashMap<_, _> = staging.held().into_iter().map(|held| (held.index, held.digest)).collect();
-        let work = extents.iter().zip(self.digests.clone()).map(|(extent, known)| {
-            let sending = Sending { copy: file.copy, moved: &file.moved, staging, pinned: &pinned, extent, known };
+        let work = extents.iter().map(|extent| {
+            let sending =
+                Sending { copy: file.copy, moved: &file.moved, staging, pinned: &pinned, extent, large: self };
             sending.run(held.get(&extent.index).copied())
         });
         let mut done = stream::iter(work).buffer_unordered(file.copy.extents_in_flight());
         // Where one fails the others are dropped: what is durable of the file stays at the target.
         while let Some(done) = done.next().await {
-            let Done { extent, digest, resumed } = done?;
-            if let Some(place) = self.digests.get_mut(extent.index as usize) {
-                *place = Some(digest);
-            }
-            self.resumed += if resumed { extent.length } else { 0 };
+            done?;
         }
         Ok(())
     }
@@ -129,7 +131,27 @@ impl Large {
 
     /// Of the whole file, once all extents were there.
     fn digest(&self) -> Option<Digest> {
-        join(&self.digests.iter().copied().collect::<Option<Vec<_>>>()?)
+        join(&self.lock().iter().map(|known| known.digest).collect::<Option<Vec<_>>>()?)
+    }
+
+    /// Bytes that an earlier run has sent.
+    fn resumed(&self, extents: Extents) -> u64 {
+        let known = self.lock();
+        extents.iter().zip(&*known).filter(|(_, known)| known.resumed).map(|(extent, _)| extent.length).sum()
+    }
+
+    fn known(&self, index: u32) -> Known {
+        self.lock().get(index as usize).copied().unwrap_or_default()
+    }
+
+    fn know(&self, index: u32, known: Known) {
+        if let Some(place) = self.lock().get_mut(index as usize) {
+            *place = known;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Known>> {
+        self.extents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -140,33 +162,36 @@ struct Sending<'a> {
     staging: &'a dyn Staging,
     pinned: &'a Pinned,
     extent: Extent,
-    /// Its digest, if an earlier attempt of this run had it there.
-    known: Option<Digest>,
+    large: &'a Large,
 }
 
 impl Sending<'_> {
     /// `held`: the target keeps it, with this digest if it has seen it itself.
-    async fn run(self, held: Option<Option<Digest>>) -> Result<Done, CopyError> {
+    async fn run(self, held: Option<Option<Digest>>) -> Result<(), CopyError> {
+        let Extent { index, length, .. } = self.extent;
+        let known = self.large.known(index);
         if let Some(seen) = held
-            && let Some(digest) = self.prove(seen).await?
+            && let Some(digest) = self.prove(known.digest, seen).await?
         {
-            let resumed = self.known.is_none();
-            if resumed {
-                self.moved.resume(self.extent.length);
+            if known.digest.is_none() {
+                self.moved.resume(length);
+                self.large.know(index, Known { digest: Some(digest), resumed: !known.sent, ..known });
             }
-            return Ok(Done { extent: self.extent, digest, resumed });
+            return Ok(());
         }
-        if self.known.is_some() {
-            self.moved.lose(self.extent.length);
+        if known.digest.is_some() {
+            self.moved.lose(length);
         }
+        self.large.know(index, Known { sent: true, ..Known::default() });
         let digest = self.send().await?;
-        Ok(Done { extent: self.extent, digest, resumed: false })
+        self.large.know(index, Known { digest: Some(digest), resumed: false, sent: true });
+        Ok(())
     }
 
     /// The extent's digest, if the target has the same.
-    async fn prove(&self, seen: Option<Digest>) -> Result<Option<Digest>, CopyError> {
+    async fn prove(&self, known: Option<Digest>, seen: Option<Digest>) -> Result<Option<Digest>, CopyError> {
         let index = self.extent.index;
-        let digest = match self.known {
+        let digest = match known {
             Some(digest) => digest,
             None => self.copy.from.extent_digest(self.pinned, index).await.map_err(|error| Side::Source.of(error))?,
         };

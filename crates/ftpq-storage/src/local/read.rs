@@ -94,8 +94,7 @@ impl LocalReader {
         let (start, length) = extent.map_or((0, info.size), |extent| (extent.offset, extent.length));
         let hasher = BodyHasher::new(extent);
         let rest = holes.iter().collect::<Vec<_>>().into_iter();
-        let sys = sys.clone();
-        let cursor = Cursor { sys, file, opened, start, length, done: 0, holes: rest, hasher };
+        let cursor = Cursor { sys: sys.clone(), file, opened, start, length, done: 0, holes: rest, hasher };
         let first = Box::new(cursor).step()?;
         Ok(Self { path: path.clone(), info, holes, next: Next::Ready(first) })
     }

@@ -341,8 +341,11 @@ impl LocalStaging {
         let StagedFile { sys, file, name, .. } = &*self.staged;
         sys.ftruncate(file, self.staged.extents.size())?;
         set_metadata(file, true, publish.mode, publish.mtime)?;
-        self.staged.flush_once(|| sys.fsync(file))?;
-        self.target.publish_named(name, file, self.overwrite)?;
+        let flushed = self.staged.flush_once(|| sys.fsync(file));
+        flushed.and_then(|()| self.target.publish_named(name, file, self.overwrite)).inspect_err(|_| {
+            // Only what is private is gone on with.
+            let _ = fs::fchmod(file, PRIVATE_FILE);
+        })?;
         *writer = PUBLISHED;
         // Should the reserved name be left over, then it is nobody's.
         let _ = fs::flock(file, FlockOperation::Unlock);
@@ -400,7 +403,7 @@ fn open_own(sys: &Sys, target: &Target, name: &Name, create: OFlags) -> Result<O
             Err(Errno::EXIST) => return Err(Problem::Superseded),
             Err(error) => return Err(error.into()),
         };
-        match fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+        match sys.flock(&fd, FlockOperation::NonBlockingLockExclusive) {
             // Some network file systems have no locks: then this process alone is looked after.
             Ok(()) | Err(Errno::NOSYS | Errno::OPNOTSUPP | Errno::NOLCK) => {}
             Err(Errno::WOULDBLOCK) => return Err(Problem::Superseded),
@@ -414,14 +417,9 @@ fn open_own(sys: &Sys, target: &Target, name: &Name, create: OFlags) -> Result<O
             Err(error) => return Err(error.into()),
         }
         let own = root::kind(&stat) == Kind::File && stat.st_uid == geteuid().as_raw() && stat.st_nlink == 1;
-        if !own || stat.st_mode & 0o022 != 0 {
-            return Ok(None);
-        }
-        // Publishing gives it its final permissions before its name.
-        if stat.st_mode & 0o077 != 0 {
-            fs::fchmod(&fd, PRIVATE_FILE)?;
-        }
-        return Ok(Some((fd, stat)));
+        // Others may have open what was ever open to them: they would see, or change, what comes next.
+        let private = stat.st_mode & 0o077 == 0;
+        return Ok((own && private).then_some((fd, stat)));
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use rustix::{
     buffer::spare_capacity,
-    fs::{self, AtFlags, CWD, FallocateFlags, Mode, OFlags, RenameFlags, ResolveFlags},
+    fs::{self, AtFlags, CWD, FallocateFlags, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags},
     io::{self, Errno},
 };
 
@@ -35,6 +35,7 @@ pub(super) enum Call<'a> {
     Renameat { folder: BorrowedFd<'a>, from: &'a [u8], to_folder: BorrowedFd<'a>, to: &'a [u8] },
     Unlinkat { folder: BorrowedFd<'a>, name: &'a [u8] },
     Pread,
+    Flock,
     Mkdirat { folder: BorrowedFd<'a>, name: &'a [u8] },
 }
 
@@ -72,6 +73,11 @@ impl Sys {
     pub(super) fn pread(&self, file: impl AsFd, buffer: &mut Vec<u8>, offset: u64) -> Result<usize, Errno> {
         self.enter(Call::Pread)?;
         io::pread(file, spare_capacity(buffer), offset)
+    }
+
+    pub(super) fn flock(&self, file: impl AsFd, operation: FlockOperation) -> Result<(), Errno> {
+        self.enter(Call::Flock)?;
+        fs::flock(file, operation)
     }
 
     pub(super) fn fallocate(

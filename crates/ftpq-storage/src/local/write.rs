@@ -60,8 +60,8 @@ impl LocalUpload {
         let mut upload = Self { root, path, file, state: State::Small(Vec::new()) };
         if !small {
             let (root, path, file) = (upload.root.clone(), upload.path.clone(), upload.file.clone());
-            let staged = blocking(move || Staged::begin(&root, &path, file)).await;
-            upload.state = State::Ready(Box::new(staged.map_err(|problem| upload.error(problem))?));
+            let staged = blocking(move || Staged::begin(&root, &path, file).map(Box::new)).await;
+            upload.state = State::Ready(staged.map_err(|problem| upload.error(problem))?);
         }
         Ok(upload)
     }

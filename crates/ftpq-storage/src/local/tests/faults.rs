@@ -291,6 +291,7 @@ pub(super) enum Which {
     Openat2,
     Openat,
     Pread,
+    Flock,
     Pwrite,
     Fallocate,
     Ftruncate,
@@ -302,10 +303,11 @@ pub(super) enum Which {
 }
 
 impl Which {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Openat2,
         Self::Openat,
         Self::Pread,
+        Self::Flock,
         Self::Pwrite,
         Self::Fallocate,
         Self::Ftruncate,
@@ -321,6 +323,7 @@ impl Which {
             Call::Openat2 => Self::Openat2,
             Call::Openat { .. } => Self::Openat,
             Call::Pread => Self::Pread,
+            Call::Flock => Self::Flock,
             Call::Pwrite { .. } => Self::Pwrite,
             Call::Fallocate { .. } => Self::Fallocate,
             Call::Ftruncate { .. } => Self::Ftruncate,

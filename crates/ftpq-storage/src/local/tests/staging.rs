@@ -2,7 +2,7 @@
 
 use std::{
     os::unix::fs::{FileExt, MetadataExt, PermissionsExt},
-    sync::LazyLock,
+    sync::{LazyLock, Mutex},
 };
 
 use ftpq_proto::{Extents, Hole, Holes};
@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use super::{
     faults::{Fail, Which},
+    stage::LocalStaging,
     *,
 };
 use crate::{HeldExtent, KEPT_FOR, Publish, hash::BodyHasher};
@@ -171,8 +172,11 @@ async fn whoever_begins_takes_over() {
     gone(first.commit(publish()).await.map(drop));
     gone(folder.storage.staging(&remote("f"), OWNER.into(), first.id()).await.map(drop));
     send(&*second, 1).await.unwrap();
-    half.write(Bytes::from(vec![9; BLOCK])).await.unwrap();
-    gone(half.commit(extent_digest(1)).await.map(drop));
+    // The block before may have come too late as well.
+    gone(match half.write(Bytes::from(vec![9; BLOCK])).await {
+        Ok(()) => half.commit(extent_digest(1)).await.map(drop),
+        late => late,
+    });
     send(&*second, 2).await.unwrap();
 
     let stale = second.write(0, Holes::NONE).await.unwrap();
@@ -230,8 +234,8 @@ async fn what_stands_there_is_replaced_or_accepted_only_when_asked() {
     assert!(folder.storage.begin(&remote("a/b/f"), parents).await.unwrap().is_some());
 }
 
-/// Nothing is lost when publishing fails, or is cut before the file has its name: neither by the final
-/// permissions, which it has then, nor by the journal, which it has not.
+/// Without its journal, all of it counts as kept. Others' permissions were taken back; where a crash has left
+/// them, it is begun anew, as others may have the file open.
 #[tokio::test]
 async fn what_could_not_be_published_is_found_again() {
     for mode in [None, Some(0o644), Some(0o600)] {
@@ -242,11 +246,17 @@ async fn what_could_not_be_published_is_found_again() {
         assert_eq!(status(staging.commit(Publish { mode, ..publish() }).await), Status::Exists);
         assert_eq!(fs::read(folder.path("f")).unwrap(), b"faster");
         fs::remove_file(folder.path("f")).unwrap();
-        assert_eq!(fs::metadata(staged(&folder)).unwrap().len(), extents().size());
+        let meta = fs::metadata(staged(&folder)).unwrap();
+        assert_eq!((meta.len(), meta.mode() & 0o7777), (extents().size(), 0o600));
         drop(staging);
         folder.restart();
+        if mode == Some(0o644) {
+            fs::set_permissions(staged(&folder), fs::Permissions::from_mode(0o644)).unwrap();
+            assert_eq!(begin(&folder, large()).await.held(), []);
+            assert_eq!(fs::metadata(staged(&folder)).unwrap().mode() & 0o7777, 0o600);
+            continue;
+        }
         let staging = begin(&folder, large()).await;
-        assert_eq!(fs::metadata(staged(&folder)).unwrap().mode() & 0o7777, 0o600);
         assert_eq!(staging.held(), [0, 1, 2].map(|index| HeldExtent { index, digest: None }));
         staging.commit(publish()).await.unwrap();
         assert!(fs::read(folder.path("f")).unwrap() == *BODY);
@@ -279,6 +289,45 @@ async fn nobody_goes_on_with_a_published_file() {
         send_all(&*next).await;
         next.commit(publish()).await.unwrap();
         assert_eq!(folder.on_disk(), ["f"]);
+    }
+}
+
+/// Between opening a staged file and locking it.
+#[tokio::test]
+async fn what_another_process_has_just_published_is_left_alone() {
+    struct PublishFirst(Mutex<Option<Arc<LocalStaging>>>);
+    impl sys::Hook for PublishFirst {
+        fn call(&self, call: sys::Call<'_>) -> Result<usize, Errno> {
+            if let sys::Call::Flock = call
+                && let Some(staging) = self.0.lock().unwrap().take()
+            {
+                staging.publish(publish()).unwrap();
+            }
+            Ok(usize::MAX)
+        }
+    }
+
+    let mut folder = Folder::new();
+    let staging = begin(&folder, large()).await;
+    send_all(&*staging).await;
+    let id = staging.id();
+    drop(staging);
+    let first = folder.storage.stagings.find(&remote("f"), OWNER.into(), id).unwrap();
+    folder.hook(Arc::new(PublishFirst(Mutex::new(Some(first)))));
+    let second = begin(&folder, LargeFile { fresh: true, ..large() }).await;
+    assert_eq!(second.held(), []);
+    assert!(fs::read(folder.path("f")).unwrap() == *BODY);
+    assert_eq!(folder.on_disk().len(), 2);
+}
+
+/// On a full disk others need the room.
+#[tokio::test]
+async fn what_could_not_be_begun_keeps_no_room() {
+    for which in [Which::Fallocate, Which::Pwrite, Which::Ftruncate, Which::Fsync] {
+        let mut folder = Folder::new();
+        folder.hook(Fail::nth(which, 0, Errno::NOSPC));
+        assert_eq!(status(folder.storage.begin(&remote("f"), large()).await.map(drop)), Status::NoSpace);
+        assert_eq!(folder.on_disk(), Vec::<String>::new(), "{which:?}");
     }
 }
 
@@ -352,7 +401,7 @@ async fn what_somebody_has_put_there_is_not_used() {
         ("hard link", |victim, name| fs::hard_link(victim, name).unwrap()),
         ("mode", |victim, name| {
             fs::copy(victim, name).unwrap();
-            fs::set_permissions(name, fs::Permissions::from_mode(0o666)).unwrap();
+            fs::set_permissions(name, fs::Permissions::from_mode(0o644)).unwrap();
         }),
         ("fifo", |_, name| {
             let fifo = rustix::fs::FileType::Fifo;

@@ -1,11 +1,13 @@
 //! What a copy does when things are cut. The storages here are real; their connection is not.
 
+mod large;
+
 use std::{collections::HashMap, fs, path::Path, sync::Mutex};
 
 use async_trait::async_trait;
-use ftpq_proto::{Digest, Entry, LinkTarget, UploadId};
+use ftpq_proto::{Digest, Entry, Extents, Holes, LinkTarget, UploadId, commands::begin::HeldExtent};
 use ftpq_storage::{
-    Attributes, Bytes, LargeFile, Listing, LocalFs, NewFile, NewLink, Opened, Pinned, Reader, Staging, Upload,
+    Attributes, Bytes, LargeFile, Listing, LocalFs, NewFile, NewLink, Opened, Pinned, Publish, Reader, Staging, Upload,
 };
 use ftpq_transport::{Closed, ConnectError};
 
@@ -28,6 +30,27 @@ enum Cut {
     Attributes,
     /// It is removed before it is opened or listed.
     Vanish,
+    /// Before a large file is begun.
+    Begin,
+    /// After it was begun.
+    BeginReply,
+    /// Within an extent.
+    Extent(u32),
+    /// After it was acknowledged, before its reply.
+    ExtentReply(u32),
+    /// Before a large file is committed.
+    Commit,
+    /// After it was committed.
+    CommitReply,
+    /// No cut: another run takes over when this extent begins, and the first extent is cut once after that.
+    TakeOver(u32),
+}
+
+/// What happened to an extent at the target, as the copy saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    Begun(u32),
+    Acknowledged(u32),
 }
 
 /// A folder behind a connection that is cut where it is told to be.
@@ -40,6 +63,9 @@ struct Cutting {
     pause: Duration,
     /// What was done to which path, as it was done.
     done: Mutex<Vec<(&'static str, RemotePath)>>,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    /// The upload of the run that has taken over.
+    other: Arc<Mutex<Option<Arc<dyn Staging>>>>,
 }
 
 impl Cutting {
@@ -52,6 +78,8 @@ impl Cutting {
             error: || CallError::Closed(Closed::TimedOut),
             pause: Duration::ZERO,
             done: Mutex::default(),
+            seen: Arc::default(),
+            other: Arc::default(),
         })
     }
 
@@ -102,6 +130,7 @@ impl Storage for Cutting {
     }
 
     async fn open_up_to(&self, path: &RemotePath, up_to: u64) -> Result<Opened, StorageError> {
+        self.vanish(path).await;
         self.files.open_up_to(path, up_to).await
     }
 
@@ -110,7 +139,14 @@ impl Storage for Cutting {
     }
 
     async fn begin(&self, path: &RemotePath, file: LargeFile) -> Result<Option<Arc<dyn Staging>>, StorageError> {
-        self.files.begin(path, file).await
+        self.check(path, Cut::Begin)?;
+        let staging = self.files.begin(path, file.clone()).await?;
+        self.check(path, Cut::BeginReply)?;
+        let (path, cuts, error) = (path.clone(), self.cuts.clone(), self.error);
+        let (files, seen, other) = (self.files.clone(), self.seen.clone(), self.other.clone());
+        Ok(staging.map(|staging| {
+            Arc::new(CuttingStaging { staging, file, files, path, cuts, error, seen, other }) as Arc<dyn Staging>
+        }))
     }
 
     async fn staging(&self, path: &RemotePath, owner: Digest, id: UploadId) -> Result<Arc<dyn Staging>, StorageError> {
@@ -131,6 +167,8 @@ impl Storage for Cutting {
             path: path.clone(),
             cuts: self.cuts.clone(),
             error: self.error,
+            at: (Cut::Write, Cut::Reply),
+            seen: None,
         }))
     }
 
@@ -183,12 +221,77 @@ impl Listing for CuttingListing {
     }
 }
 
+struct CuttingStaging {
+    staging: Arc<dyn Staging>,
+    file: LargeFile,
+    files: LocalFs,
+    path: RemotePath,
+    cuts: Arc<Mutex<HashMap<(String, Cut), u32>>>,
+    error: fn() -> CallError,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    other: Arc<Mutex<Option<Arc<dyn Staging>>>>,
+}
+
+#[async_trait]
+impl Staging for CuttingStaging {
+    fn id(&self) -> UploadId {
+        self.staging.id()
+    }
+
+    fn extents(&self) -> Extents {
+        self.staging.extents()
+    }
+
+    fn overwrites(&self) -> bool {
+        self.staging.overwrites()
+    }
+
+    fn held(&self) -> Vec<HeldExtent> {
+        self.staging.held()
+    }
+
+    async fn write(&self, index: u32, holes: Holes) -> Result<Box<dyn Upload>, StorageError> {
+        if check(&self.cuts, &self.path, Cut::TakeOver(index), self.error).is_err() {
+            let other = self.files.begin(&self.path, self.file.clone()).await?;
+            *self.other.lock().unwrap() = other;
+            let name = self.path.name().unwrap().to_string();
+            self.cuts.lock().unwrap().insert((name, Cut::Extent(0)), 1);
+        }
+        let upload = self.staging.write(index, holes).await?;
+        self.seen.lock().unwrap().push(Seen::Begun(index));
+        Ok(Box::new(CuttingUpload {
+            upload,
+            begun: false,
+            path: self.path.clone(),
+            cuts: self.cuts.clone(),
+            error: self.error,
+            at: (Cut::Extent(index), Cut::ExtentReply(index)),
+            seen: Some((index, self.seen.clone())),
+        }))
+    }
+
+    async fn prove(&self, index: u32, digest: Digest) -> Result<bool, StorageError> {
+        self.staging.prove(index, digest).await
+    }
+
+    async fn commit(&self, publish: Publish) -> Result<Digest, StorageError> {
+        check(&self.cuts, &self.path, Cut::Commit, self.error)?;
+        let digest = self.staging.commit(publish).await?;
+        check(&self.cuts, &self.path, Cut::CommitReply, self.error)?;
+        Ok(digest)
+    }
+}
+
 struct CuttingUpload {
     upload: Box<dyn Upload>,
     begun: bool,
     path: RemotePath,
     cuts: Arc<Mutex<HashMap<(String, Cut), u32>>>,
     error: fn() -> CallError,
+    /// Within it, and after its commit.
+    at: (Cut, Cut),
+    /// Where an extent's acknowledgement is noted.
+    seen: Option<(u32, Arc<Mutex<Vec<Seen>>>)>,
 }
 
 #[async_trait]
@@ -196,12 +299,15 @@ impl Upload for CuttingUpload {
     async fn write(&mut self, block: Bytes) -> Result<(), StorageError> {
         let last = std::mem::replace(&mut self.begun, true) || block.len() < ftpq_storage::BLOCK;
         self.upload.write(block).await?;
-        if last { check(&self.cuts, &self.path, Cut::Write, self.error) } else { Ok(()) }
+        if last { check(&self.cuts, &self.path, self.at.0, self.error) } else { Ok(()) }
     }
 
     async fn commit(self: Box<Self>, expected: Digest) -> Result<Digest, StorageError> {
         let digest = self.upload.commit(expected).await?;
-        check(&self.cuts, &self.path, Cut::Reply, self.error)?;
+        check(&self.cuts, &self.path, self.at.1, self.error)?;
+        if let Some((index, seen)) = &self.seen {
+            seen.lock().unwrap().push(Seen::Acknowledged(*index));
+        }
         Ok(digest)
     }
 }
@@ -304,14 +410,8 @@ async fn a_server_with_another_key_and_a_full_disk_are_not_tried_again() {
         ),
     ];
     for (error, status) in errors {
-        let target = Cutting::new(to.path(), &[("f0", Cut::Create, 1)]);
-        let target = Arc::new(Cutting {
-            files: target.files.clone(),
-            cuts: target.cuts.clone(),
-            error,
-            pause: Duration::ZERO,
-            done: Mutex::default(),
-        });
+        let mut target = Cutting::new(to.path(), &[("f0", Cut::Create, 1)]);
+        Arc::get_mut(&mut target).unwrap().error = error;
         let from = Arc::new(LocalFs::open(from.path()).unwrap());
         let copy = Copy::new(from, target.clone(), Options { overwrite: true, ..OPTIONS }, Arc::new(()));
         let ended = copy.tree(&RemotePath::root(), &RemotePath::root()).await;

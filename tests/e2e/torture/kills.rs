@@ -36,8 +36,9 @@ fn t01_kill_9_of_the_server_while_uploading() {
         send(&mut oracle, "before", random.bytes(len));
         world.ftpq(["put", "-f", "before"]).ok();
         oracle.acknowledged("before");
-        // Only a file of more than may be in flight shows that it is not sent from its start.
-        let large = if round % 15 == 14 { 2 * IN_FLIGHT } else { random.within(12 * MIB..24 * MIB) };
+        // A file of more than may be in flight, cut late, shows that it is not sent from its start.
+        let shows_resuming = round % 15 == 14;
+        let large = if shows_resuming { 2 * IN_FLIGHT } else { random.within(12 * MIB..24 * MIB) };
         let mut size = send(&mut oracle, "tree/large", random.bytes(large));
         for small in 0..5 {
             let len = random.within(0..400 * KIB);
@@ -46,8 +47,7 @@ fn t01_kill_9_of_the_server_while_uploading() {
 
         let (sent, written) = (relay.bytes(), world.server().process.bytes_written());
         let put = world.home_program().args(["put", "-f", "-r", "-s", &relay.address.to_string(), "tree"]);
-        // Up to the flush and the last reply, and beyond.
-        let moment = random.within(0..size + size / 20);
+        let moment = if shows_resuming { random.within(size * 4 / 5..size) } else { a_moment(size, random) };
         let mut put = put.spawn();
         as_soon_as("the server has written so much", || {
             world.server().process.bytes_written() >= written + moment || put.process.has_ended()
@@ -118,6 +118,12 @@ fn t03_kill_9_of_both_and_a_changed_source() {
     }
 }
 
+/// After how many of `size` bytes something shall happen: anywhere, or while the file is flushed and
+/// published, or when all is over.
+fn a_moment(size: u64, random: &mut Random) -> u64 {
+    if random.happens(0.5) { random.within(0..size + size / 20) } else { size - random.within(0..MIB) }
+}
+
 /// One direction: a source, and the folder where it goes, with nothing else in it.
 struct Side {
     args: [&'static str; 6],
@@ -158,7 +164,7 @@ impl Side {
         }
         self.oracle.sending("file", &bytes);
         let client = world.client().args(self.args).spawn();
-        (client, random.within(0..len + len / 20))
+        (client, a_moment(len, random))
     }
 
     fn moved_by(&self, client: &Process) -> u64 {

@@ -4,6 +4,7 @@ use std::{
     fs::{self, File, FileTimes},
     os::unix::fs::FileExt,
     path::Path,
+    time::Duration,
 };
 
 use super::{KIB, MIB, Torture, oracle::Oracle};
@@ -125,12 +126,16 @@ fn t11_64_writers_of_one_path() {
 fn t11_64_writers_of_one_new_path() {
     let mut torture = Torture::of("t11");
     let world = World::in_memory(256 * MIB);
+    // The server has looked for the file, and then waits for its bytes: all that while others begin.
+    let far = Weather { delay: Duration::from_millis(250), ..Weather::default() };
+    let relay = Relay::in_weather(world.server().address, far, torture.seed);
     for _ in torture.rounds(1, 50) {
         let mut puts = Vec::new();
         for number in 0..64 {
-            let (name, len) = (format!("version-{number}"), torture.random.within(0..600 * KIB));
+            let (name, len) = (format!("version-{number}"), torture.random.within(257 * KIB..600 * KIB));
             fs::write(world.work().join(&name), torture.random.bytes(len)).unwrap();
-            puts.push((world.client().args(["put", &name, "--to", "/file"]).spawn(), name));
+            let put = world.client().args(["put", &name, "--to", "/file"]);
+            puts.push((put.env("FTPQ_SERVER", relay.address.to_string()).spawn(), name));
         }
         let mut winners = Vec::new();
         for (put, name) in puts {

@@ -4,6 +4,8 @@ use std::{
     fs::{self, File, FileTimes},
     os::unix::fs::FileExt,
     path::PathBuf,
+    thread,
+    time::Duration,
 };
 
 use super::{GIB, KIB, MIB, Torture, oracle::Oracle};
@@ -47,11 +49,12 @@ fn t01_kill_9_of_the_server_while_uploading() {
 
         let (sent, written) = (relay.bytes(), world.server().process.bytes_written());
         let put = world.home_program().args(["put", "-f", "-r", "-s", &relay.address.to_string(), "tree"]);
-        let moment = if shows_resuming { random.within(size * 4 / 5..size) } else { a_moment(size, random) };
+        let mut moment = Moment::of(size, random);
+        if shows_resuming {
+            moment.bytes = random.within(size * 4 / 5..size);
+        }
         let mut put = put.spawn();
-        as_soon_as("the server has written so much", || {
-            world.server().process.bytes_written() >= written + moment || put.process.has_ended()
-        });
+        moment.wait_for(&mut put, |_| world.server().process.bytes_written() - written);
         world.kill_server();
         oracle.check(&world.served());
         world.start_at(address);
@@ -61,7 +64,7 @@ fn t01_kill_9_of_the_server_while_uploading() {
         oracle.check_listing(&world);
         let again = if RESUMES { IN_FLIGHT } else { size };
         let sent = relay.bytes() - sent;
-        assert!(sent <= size + again + size / 10, "round {round}: {sent} bytes for {size}, cut at {moment}");
+        assert!(sent <= size + again + size / 10, "round {round}: {sent} bytes for {size}, cut at {moment:?}");
     }
 }
 
@@ -74,9 +77,7 @@ fn t02_kill_9_of_the_client_then_run_it_again() {
     for round in torture.rounds(30, 1000) {
         let side = &mut sides[round as usize % 2];
         let (mut client, moment) = side.begin(&world, &mut torture.random);
-        as_soon_as("the client has moved so much", || {
-            side.moved_by(&client.process) >= moment || client.process.has_ended()
-        });
+        moment.wait_for(&mut client, side.moved);
         client.process.kill();
         side.oracle.check(&side.target);
         side.finish(&world);
@@ -94,9 +95,7 @@ fn t03_kill_9_of_both_and_a_changed_source() {
     for round in torture.rounds(30, 1000) {
         let side = &mut sides[round as usize % 2];
         let (mut client, moment) = side.begin(&world, &mut torture.random);
-        as_soon_as("the client has moved so much", || {
-            side.moved_by(&client.process) >= moment || client.process.has_ended()
-        });
+        moment.wait_for(&mut client, side.moved);
         if torture.random.happens(0.5) {
             world.kill_server();
             client.process.kill();
@@ -118,10 +117,30 @@ fn t03_kill_9_of_both_and_a_changed_source() {
     }
 }
 
-/// After how many of `size` bytes something shall happen: anywhere, or while the file is flushed and
-/// published, or when all is over.
-fn a_moment(size: u64, random: &mut Random) -> u64 {
-    if random.happens(0.5) { random.within(0..size + size / 20) } else { size - random.within(0..MIB) }
+/// When something shall happen to a transfer.
+#[derive(Debug)]
+struct Moment {
+    /// After so many bytes,
+    bytes: u64,
+    /// and then so much later.
+    later: Duration,
+}
+
+impl Moment {
+    /// Anywhere in `size` bytes, or while all of them are flushed and published, or after that.
+    fn of(size: u64, random: &mut Random) -> Self {
+        if random.happens(0.5) {
+            return Self { bytes: random.within(0..size), later: Duration::ZERO };
+        }
+        Self { bytes: size, later: Duration::from_micros(random.within(0..15_000)) }
+    }
+
+    /// Waits for it, or for the end of `client`.
+    fn wait_for(&self, client: &mut Running, moved: impl Fn(&Process) -> u64) {
+        as_soon_as("so much was moved", || moved(&client.process) >= self.bytes || client.process.has_ended());
+        // Nothing is waited for here: it is the moment that is chosen.
+        thread::sleep(self.later);
+    }
 }
 
 /// One direction: a source, and the folder where it goes, with nothing else in it.
@@ -152,9 +171,9 @@ impl Side {
         Self { args, source: source.join("file"), target, oracle: Oracle::default(), moved }
     }
 
-    /// Starts to send a new version, over the old one or where nothing is. Returns after how many
-    /// bytes something shall happen.
-    fn begin(&mut self, world: &World, random: &mut Random) -> (Running, u64) {
+    /// Starts to send a new version, over the old one or where nothing is. Returns when
+    /// something shall happen.
+    fn begin(&mut self, world: &World, random: &mut Random) -> (Running, Moment) {
         let len = random.within(12 * MIB..32 * MIB);
         let bytes = random.bytes(len);
         fs::write(&self.source, &bytes).unwrap();
@@ -164,11 +183,7 @@ impl Side {
         }
         self.oracle.sending("file", &bytes);
         let client = world.client().args(self.args).spawn();
-        (client, a_moment(len, random))
-    }
-
-    fn moved_by(&self, client: &Process) -> u64 {
-        (self.moved)(client)
+        (client, Moment::of(len, random))
     }
 
     /// Runs it again, to the end.

@@ -62,7 +62,7 @@ fn t23_a_network_from_hell() {
         });
         for (_, relay) in &transfers {
             let moved = || relay.bytes() + relay.bytes_back();
-            until("half of it went through", || moved() > size / 2);
+            until("some of it went through", || moved() > size / 8);
             relay.change(|weather| weather.mtu = payload(1280));
         }
         for (transfer, _) in transfers {

@@ -43,7 +43,7 @@ fn t12_names_that_flip_to_links_and_back_on_the_server() {
         never_read(&world.work());
         met_both(&run.stderr);
     }
-    flipper.stop();
+    drop(flipper);
     outside.check();
 }
 
@@ -72,7 +72,7 @@ fn t12_names_that_flip_to_links_and_back_on_the_client() {
         outside.check();
         never_read(&world.served());
     }
-    flippers.into_iter().for_each(Flipper::stop);
+    drop(flippers);
     outside.check();
 }
 
@@ -97,10 +97,10 @@ impl Outside {
     }
 }
 
-/// Swaps `flip`, a folder, with `aside`, a link that leads out, as fast as it can.
+/// Swaps `flip`, a folder, with `aside`, a link that leads out, as fast as it can, until dropped.
 struct Flipper {
     shared: Arc<(AtomicU64, AtomicBool)>,
-    thread: JoinHandle<()>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Flipper {
@@ -117,16 +117,18 @@ impl Flipper {
                 state.0.fetch_add(1, Ordering::SeqCst);
             }
         });
-        Self { shared, thread }
+        Self { shared, thread: Some(thread) }
     }
 
     fn swaps(&self) -> u64 {
         self.shared.0.load(Ordering::SeqCst)
     }
+}
 
-    fn stop(self) {
+impl Drop for Flipper {
+    fn drop(&mut self) {
         self.shared.1.store(true, Ordering::SeqCst);
-        self.thread.join().unwrap();
+        let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 

@@ -51,7 +51,7 @@ fn t23_a_network_from_hell() {
         ..Weather::default()
     };
     for _ in torture.rounds(1, 5) {
-        let size = if torture.long { MIB } else { 96 * KIB };
+        let size = if torture.long { MIB } else { 64 * KIB };
         let (up, down) = (torture.random.bytes(size), torture.random.bytes(size));
         fs::write(world.work().join("up"), &up).unwrap();
         fs::write(world.served().join("down"), &down).unwrap();

@@ -86,7 +86,9 @@ fn a_name_that_is_too_long_is_said_to_be() {
 #[test]
 fn a_full_disk_of_the_server_loses_nothing() {
     let mut world = World::new();
-    let Some(disk) = FullDisk::mount("a_full_disk_of_the_server_loses_nothing", &world.served()) else { return };
+    let Some(disk) = FullDisk::mount("a_full_disk_of_the_server_loses_nothing", &world.served(), 4 << 20) else {
+        return;
+    };
     world.start();
     fs::write(world.served().join("old"), "old").unwrap();
     let free = disk.free();
@@ -117,7 +119,7 @@ fn a_full_disk_of_the_server_loses_nothing() {
 fn a_full_disk_of_the_client_loses_nothing() {
     let world = World::serving();
     let small = world.path("small");
-    let Some(disk) = FullDisk::mount("a_full_disk_of_the_client_loses_nothing", &small) else { return };
+    let Some(disk) = FullDisk::mount("a_full_disk_of_the_client_loses_nothing", &small, 4 << 20) else { return };
     fs::write(small.join("old"), "old").unwrap();
     fs::write(world.served().join("big"), pattern(8_000_000)).unwrap();
     let free = disk.free();

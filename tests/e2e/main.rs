@@ -17,6 +17,7 @@ mod retry;
 mod serve;
 mod shell;
 mod support;
+mod torture;
 mod transfers;
 mod trees;
 mod trust;

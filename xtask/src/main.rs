@@ -17,6 +17,7 @@ mod scratch;
 mod server;
 mod test;
 mod tidy;
+mod torture;
 
 use std::process::ExitCode;
 
@@ -30,6 +31,7 @@ const TASKS: &[(&str, Task, &str)] = &[
     ("demo", demo::run, "a visit to a server of its own, every byte compared  [--small] [--keep]"),
     ("e2e", e2e::run, "the real program, end to end  [arguments of cargo test]"),
     ("test", test::run, "all tests, counted on the last line  [arguments of cargo test]"),
+    ("torture", torture::run, "faults at random moments, and a look at every byte  [--long] [CASE]"),
     ("tidy", tidy::run, "the architecture's rules, as far as a program can check them"),
     ("bench", bench::run, "put and get on loopback beside scp  [--mib N] [--reps N] [--write]"),
 ];
@@ -60,6 +62,6 @@ fn main() -> ExitCode {
 fn print_tasks() {
     eprintln!("usage: cargo xtask TASK");
     for (name, _, help) in TASKS {
-        eprintln!("  {name:<6} {help}");
+        eprintln!("  {name:<7} {help}");
     }
 }

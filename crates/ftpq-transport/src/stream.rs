@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use crate::{
     connection::Closed,
-    tuning::{FAREWELL, STALL},
+    tuning::{FAREWELL, STALL, STALL_BYTES},
 };
 
 /// The half that this side sends on. Dropped before [`finish`](Self::finish), it resets the stream:
@@ -47,11 +47,12 @@ impl SendHalf {
 
     /// Sends raw bytes without copying them. Returns when all are in quinn's send buffer, which is
     /// bounded, and fails when the peer takes them too slowly.
-    pub async fn block(&mut self, bytes: Bytes) -> Result<(), SendError> {
-        match timeout(STALL, self.inner.write_chunk(bytes)).await {
-            Ok(written) => Ok(written?),
-            Err(_) => Err(SendError::Stalled),
+    pub async fn block(&mut self, mut bytes: Bytes) -> Result<(), SendError> {
+        while !bytes.is_empty() {
+            let part = bytes.split_to(bytes.len().min(STALL_BYTES));
+            timeout(STALL, self.inner.write_chunk(part)).await.map_err(|_| SendError::Stalled)??;
         }
+        Ok(())
     }
 
     /// Sends a chunk of a body of unknown length: its length, then `bytes`, at most
@@ -116,7 +117,9 @@ impl RecvHalf {
     /// Receives exactly `len` raw bytes.
     pub async fn block(&mut self, len: usize) -> Result<Bytes, RecvError> {
         let mut block = vec![0; len];
-        timeout(STALL, self.fill(&mut block)).await.unwrap_or(Err(RecvError::Stalled))?;
+        for part in block.chunks_mut(STALL_BYTES) {
+            timeout(STALL, self.fill(part)).await.unwrap_or(Err(RecvError::Stalled))?;
+        }
         Ok(block.into())
     }
 

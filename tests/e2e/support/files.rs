@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    ffi::{OsStr, OsString},
+    ffi::{CString, OsStr, OsString},
     fs::{self, File},
     io::{self, Read},
     os::unix::ffi::OsStrExt,
@@ -133,16 +133,17 @@ fn contents(root: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
     found
 }
 
-/// A file system of a few megabytes. Dropped, it is gone.
+/// A file system of so many bytes. Dropped, it is gone.
 pub(crate) struct FullDisk {
     folder: PathBuf,
 }
 
 impl FullDisk {
     /// Mounts one at `folder`; `None`, and a word about it, where that is not allowed.
-    pub(crate) fn mount(test: &str, folder: &Path) -> Option<Self> {
+    pub(crate) fn mount(test: &str, folder: &Path, bytes: u64) -> Option<Self> {
         fs::create_dir_all(folder).unwrap();
-        match mount("tmpfs", folder, "tmpfs", MountFlags::empty(), Some(c"size=4m")) {
+        let size = CString::new(format!("size={bytes}")).unwrap();
+        match mount("tmpfs", folder, "tmpfs", MountFlags::empty(), Some(size.as_c_str())) {
             Ok(()) => Some(Self { folder: folder.into() }),
             Err(error) => {
                 eprintln!("SKIPPED {test}: cannot mount a small file system here: {error}");

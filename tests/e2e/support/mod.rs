@@ -4,6 +4,7 @@ mod files;
 mod lines;
 mod process;
 mod program;
+mod random;
 mod raw;
 mod relay;
 mod server;
@@ -14,10 +15,11 @@ pub(crate) use files::{
     FullDisk, all_names, assert_same_tree, fifo, holds, odd_names, pattern, solid, sparse, tree, visible_names,
 };
 pub(crate) use lines::Lines;
-pub(crate) use process::{PATIENCE, Process, until};
-pub(crate) use program::{Program, Run};
+pub(crate) use process::{PATIENCE, Process, as_soon_as, until};
+pub(crate) use program::{Program, Run, Running};
+pub(crate) use random::Random;
 pub(crate) use raw::RawClient;
-pub(crate) use relay::Relay;
+pub(crate) use relay::{Relay, Weather};
 pub(crate) use server::{Server, SumServer};
 pub(crate) use terminal::{Key, Terminal};
 pub(crate) use world::World;

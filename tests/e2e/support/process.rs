@@ -13,12 +13,13 @@ use rustix::process::{Pid, Signal, kill_process};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits for something that nobody announces.
-pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "waited in vain until {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
+pub(crate) fn until(what: &str, holds: impl FnMut() -> bool) {
+    look_every(Duration::from_millis(5), PATIENCE, what, holds);
+}
+
+/// The same, where what comes next must not come late.
+pub(crate) fn as_soon_as(what: &str, holds: impl FnMut() -> bool) {
+    look_every(Duration::from_micros(100), PATIENCE, what, holds);
 }
 
 /// A child process. Dropped, it is killed.
@@ -35,10 +36,21 @@ impl Process {
         kill_process(Pid::from_child(&self.child), signal).expect("the process is there");
     }
 
+    /// Kills it, if it has not ended.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("a child can be killed");
+        self.wait();
+    }
+
     /// Waits for the end.
     pub(crate) fn wait(&mut self) -> ExitStatus {
+        self.wait_up_to(PATIENCE)
+    }
+
+    /// Waits so long for the end.
+    pub(crate) fn wait_up_to(&mut self, patience: Duration) -> ExitStatus {
         let mut ended = None;
-        until("the process ends", || {
+        look_every(Duration::from_millis(5), patience, "the process ends", || {
             ended = self.child.try_wait().expect("a child can be waited for");
             ended.is_some()
         });
@@ -76,5 +88,13 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+fn look_every(pause: Duration, patience: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + patience;
+    while !holds() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        thread::sleep(pause);
     }
 }

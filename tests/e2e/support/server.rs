@@ -6,11 +6,12 @@ use std::{
     os::unix::process::ExitStatusExt,
     path::Path,
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use rustix::process::Signal;
 
-use super::{Lines, Process, Program};
+use super::{Lines, PATIENCE, Process, Program};
 
 /// A running server. Dropped, it is killed.
 pub(crate) struct Server {
@@ -54,7 +55,12 @@ impl Server {
 
     /// Waits for the end.
     pub(crate) fn exit_code(&mut self) -> i32 {
-        let status = self.process.wait();
+        self.exit_code_within(PATIENCE)
+    }
+
+    /// Waits so long for the end.
+    pub(crate) fn exit_code_within(&mut self, patience: Duration) -> i32 {
+        let status = self.process.wait_up_to(patience);
         self.log.wait_for_end();
         status.code().unwrap_or_else(|| -status.signal().unwrap_or(0))
     }

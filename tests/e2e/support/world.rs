@@ -3,7 +3,9 @@
 use std::{
     ffi::OsStr,
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use rustix::process::Signal;
@@ -60,10 +62,15 @@ impl World {
 
     /// Stops the server and starts it again where it was.
     pub(crate) fn restart(&mut self) {
-        let address = self.server().address.to_string();
+        let address = self.server().address;
         assert_eq!(self.stop_server(Signal::TERM), 0);
+        self.start_at(address);
+    }
+
+    /// Starts the server where another was.
+    pub(crate) fn start_at(&mut self, address: SocketAddr) {
         let program = self.home_program().arg("serve").arg(self.served());
-        self.server = Some(program.args(["--listen", &address]).serve());
+        self.server = Some(program.args(["--listen", &address.to_string()]).serve());
     }
 
     /// Another server in the place of this one, at the same address.
@@ -74,22 +81,24 @@ impl World {
 
     /// Kills the server.
     pub(crate) fn kill_server(&mut self) {
-        let mut server = self.server.take().expect("a server");
-        server.process.signal(Signal::KILL);
-        server.process.wait();
+        self.server.take().expect("a server").process.kill();
     }
 
     /// Kills the server and starts it again where it was.
     pub(crate) fn crash_and_restart(&mut self) {
-        let address = self.server().address.to_string();
+        let address = self.server().address;
         self.kill_server();
-        let program = self.home_program().arg("serve").arg(self.served());
-        self.server = Some(program.args(["--listen", &address]).serve());
+        self.start_at(address);
     }
 
     /// Sends the server a signal.
     pub(crate) fn signal_server(&self, signal: Signal) {
         self.server().process.signal(signal);
+    }
+
+    /// Waits so long for the server's end and returns its exit code.
+    pub(crate) fn server_ends_within(&mut self, patience: Duration) -> i32 {
+        self.server.take().expect("a server").exit_code_within(patience)
     }
 
     /// Stops the server with `signal` and returns its exit code.

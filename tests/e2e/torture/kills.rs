@@ -12,7 +12,7 @@ use super::{GIB, KIB, MIB, Torture, oracle::Oracle};
 use crate::support::{Process, Random, Relay, Running, World, as_soon_as};
 
 /// Whether a file that was cut goes on from what the server has of it.
-const RESUMES: bool = false;
+const RESUMES: bool = true;
 
 /// What may have to be sent again after a cut: the extents in flight.
 const IN_FLIGHT: u64 = 6 * 8 * MIB;

@@ -9,15 +9,16 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
+    sync::Arc,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use ftpq_proto::{Digest, Extent, Extents, Status, Version};
-use ftpq_storage::{FileInfo, LargeFile, Pinned, Problem, Publish, Staging, StorageError, join};
+use ftpq_proto::{Digest, Extent, Extents, RemotePath, Status, Version};
+use ftpq_storage::{FileInfo, LargeFile, Pinned, Problem, Publish, Staging, Storage, StorageError, join};
 use futures_util::{StreamExt, stream};
 
 use super::{
-    Copy, CopyError, Side,
+    Copy, CopyError, Pause, Side,
     file::{Copied, FileCopy, Moved},
 };
 
@@ -63,13 +64,30 @@ impl Large {
             same: self.digest().filter(|_| self.may_be_there),
             parents: file.parents(),
         };
-        let staging = to.begin(file.target, large).await.map_err(|error| Side::Target.of(error))?;
+        let staging = self.begin(&**to, file.target, large).await.map_err(|error| Side::Target.of(error))?;
         self.begun = true;
         if let Some(staging) = staging {
             self.send(file, &*staging, info.version).await?;
             self.commit(&*staging, file, info).await?;
         }
         Ok(Copied { bytes: info.size, resumed: self.resumed(extents) })
+    }
+
+    /// Whoever had it before, a process that is just ending, say, may need a moment to let go of it.
+    async fn begin(
+        &self,
+        to: &dyn Storage,
+        target: &RemotePath,
+        file: LargeFile,
+    ) -> Result<Option<Arc<dyn Staging>>, StorageError> {
+        let mut pause = Pause::new();
+        for _ in 0..LETTING_GO {
+            match to.begin(target, file.clone()).await {
+                Err(error) if error.status() == Status::Superseded && self.apart.is_none() => pause.wait().await,
+                begun => return begun,
+            }
+        }
+        to.begin(target, file).await
     }
 
     /// Whether it is worth trying again, apart from another run that goes on with the same.
@@ -246,3 +264,6 @@ impl Drop for Flight<'_> {
         }
     }
 }
+
+/// How often to ask for what another process has, before going apart from it.
+const LETTING_GO: u32 = 3;

@@ -155,7 +155,9 @@ impl CopyError {
 
     /// Whether the connection or the server went away, so that the same may succeed on a new one.
     fn is_interruption(&self) -> bool {
-        self.call_error().is_some_and(CallError::is_interruption)
+        // A storage of this machine, too, may have let go of an upload: it is begun again.
+        let no_upload = matches!(self.error.problem, Problem::NoUpload);
+        no_upload || self.call_error().is_some_and(CallError::is_interruption)
     }
 
     fn call_error(&self) -> Option<&CallError> {

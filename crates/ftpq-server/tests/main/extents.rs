@@ -234,6 +234,26 @@ async fn a_right_that_is_taken_away_is_missed_by_what_was_begun() {
     }
 }
 
+/// Who is given another folder takes nothing of the old one along, and puts nothing into it.
+#[tokio::test]
+async fn an_upload_stays_with_the_root_in_which_it_was_begun() {
+    let server = TestServer::start().await;
+    fs::create_dir(server.path("a")).unwrap();
+    fs::create_dir(server.path("b")).unwrap();
+    let identity = Identity::generate().unwrap();
+    server.authorise(&identity, &format!("name=mover rights={ALL} root=/a"));
+    let session = server.session(&identity).await;
+    let (upload, _) = begin(&session, &begin_args()).await.unwrap();
+    for index in 0..extents().count() {
+        write(&session, upload, index, part(index)).await.unwrap();
+    }
+    server.authorise_nobody();
+    server.authorise(&identity, &format!("name=mover rights={ALL} root=/b"));
+    assert_eq!(write(&session, upload, 0, part(0)).await, Err(Status::NoUpload));
+    assert_eq!(status(commit(&session, upload).await), Status::NoUpload);
+    assert!(!server.path("a/f").exists() && !server.path("b/f").exists());
+}
+
 #[tokio::test]
 async fn an_extent_that_is_not_what_was_announced_is_refused_and_not_listed() {
     let server = TestServer::start().await;

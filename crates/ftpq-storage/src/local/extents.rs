@@ -2,13 +2,14 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use ftpq_proto::{Digest, Extents, Holes, RemotePath, UploadId};
+use ftpq_proto::{Digest, Extents, Holes, Name, RemotePath, UploadId};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{
@@ -27,6 +28,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Stagings {
     list: Mutex<List>,
+    /// One for each name that may be begun, by its hash.
+    turns: [Mutex<()>; TURNS],
     /// For how long what is unfinished is kept.
     age: Duration,
 }
@@ -43,12 +46,14 @@ struct List {
 #[derive(Debug)]
 struct Entry {
     staging: Arc<LocalStaging>,
+    /// The folder (device and inode) from which its path leads.
+    root: (u64, u64),
     used: Instant,
 }
 
 impl Stagings {
     pub(super) fn new(age: Duration) -> Self {
-        Self { list: Mutex::default(), age }
+        Self { list: Mutex::default(), turns: [const { Mutex::new(()) }; TURNS], age }
     }
 
     /// Begins, or goes on and takes over from whoever did before. `None` if the file is there.
@@ -66,10 +71,9 @@ impl Stagings {
             return Ok(None);
         }
         target.check(file.overwrite, None)?;
-        // Locked throughout: of two that begin at once, the second takes over from the first.
-        let mut list = self.lock();
-        list.forget_idle();
-        let staged = match StagedFile::find(&target, file)?.and_then(|identity| list.supersede(identity)) {
+        // Of two that begin the same at once, the second takes over from the first.
+        let _turn = self.turn(&StagedFile::name(&target, file)?);
+        let staged = match StagedFile::find(&target, file)?.and_then(|identity| self.supersede(identity)) {
             Some(staged) if staged.suits(file) => staged,
             Some(_) => {
                 // Its last writer may still have it open, locked.
@@ -77,32 +81,62 @@ impl Stagings {
                 Arc::new(StagedFile::open(root.sys(), &target, file)?)
             }
             None => {
-                list.sweep_once(&target, self.age)?;
+                self.sweep_once(&target)?;
                 Arc::new(StagedFile::open(root.sys(), &target, file)?)
             }
         };
         let staging = Arc::new(LocalStaging::new(staged, target, path.clone(), file)?);
-        list.going_on.insert(staging.id, Entry { staging: staging.clone(), used: Instant::now() });
+        let entry = Entry { staging: staging.clone(), root: root.identity()?, used: Instant::now() };
+        let mut list = self.lock();
+        list.forget_idle();
+        list.going_on.insert(staging.id, entry);
         Ok(Some(staging))
     }
 
     /// What was begun as `upload`, if it is still going on.
     pub(super) fn find(
         &self,
+        root: &Root,
         path: &RemotePath,
         owner: Digest,
         upload: UploadId,
     ) -> Result<Arc<LocalStaging>, Problem> {
+        let identity = root.identity()?;
         let mut list = self.lock();
         if list.superseded.contains(&upload) {
             return Err(Problem::Superseded);
         }
         let entry = list.going_on.get_mut(&upload).ok_or(Problem::NoUpload)?;
-        if entry.staging.owner != owner || entry.staging.path != *path {
+        // The same path from another root is another place.
+        if entry.staging.owner != owner || entry.staging.path != *path || entry.root != identity {
             return Err(Problem::NoUpload);
         }
         entry.used = Instant::now();
         Ok(entry.staging.clone())
+    }
+
+    /// Takes the staged file from whoever has it, unless it was published meanwhile. Waits for what that
+    /// one is doing, while others may go on.
+    fn supersede(&self, identity: (u64, u64)) -> Option<Arc<StagedFile>> {
+        let superseded = self.lock().supersede(identity)?;
+        superseded.staged.take_over()?;
+        Some(superseded.staged.clone())
+    }
+
+    /// Whoever keeps something in a folder tidies it first: a client has no server's time to do so.
+    fn sweep_once(&self, target: &Target) -> Result<(), Problem> {
+        let stat = rustix::fs::fstat(&target.folder)?;
+        if self.lock().is_first_look((stat.st_dev, stat.st_ino)) {
+            sweep::sweep_folder(&mut rustix::fs::Dir::read_from(&target.folder)?, self.age)?;
+        }
+        Ok(())
+    }
+
+    /// Held by whoever begins something of this name; a few others may have to wait for it, too.
+    fn turn(&self, name: &Name) -> Option<MutexGuard<'_, ()>> {
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(name);
+        let turn = self.turns.get(hash as usize % TURNS)?;
+        Some(turn.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn end(&self, upload: UploadId) {
@@ -115,28 +149,22 @@ impl Stagings {
 }
 
 impl List {
-    /// Takes the staged file from whoever has it, unless it was published meanwhile.
-    fn supersede(&mut self, identity: (u64, u64)) -> Option<Arc<StagedFile>> {
+    /// What goes on with the staged file of this identity goes on no more.
+    fn supersede(&mut self, identity: (u64, u64)) -> Option<Arc<LocalStaging>> {
         let id = *self.going_on.iter().find(|(_, entry)| entry.staging.staged.identity == identity)?.0;
         let entry = self.going_on.remove(&id)?;
-        entry.staging.staged.take_over()?;
         self.superseded.push_back(id);
         if self.superseded.len() > SUPERSEDED_MAX {
             self.superseded.pop_front();
         }
-        Some(entry.staging.staged.clone())
+        Some(entry.staging)
     }
 
-    /// Whoever keeps something in a folder tidies it first: a client has no server's time to do so.
-    fn sweep_once(&mut self, target: &Target, age: Duration) -> Result<(), Problem> {
-        let stat = rustix::fs::fstat(&target.folder)?;
+    fn is_first_look(&mut self, folder: (u64, u64)) -> bool {
         if self.swept.len() == SWEPT_MAX {
             self.swept.clear();
         }
-        if self.swept.insert((stat.st_dev, stat.st_ino)) {
-            sweep::sweep_folder(&mut rustix::fs::Dir::read_from(&target.folder)?, age)?;
-        }
-        Ok(())
+        self.swept.insert(folder)
     }
 
     /// What is kept on disk stays: it can be begun again.
@@ -252,6 +280,9 @@ const GOING_ON_MAX: usize = 1024;
 
 /// Names of taken-over uploads that are remembered.
 const SUPERSEDED_MAX: usize = 1024;
+
+/// Uploads that may begin at the same time: beginning waits for the disk.
+const TURNS: usize = 64;
 
 /// Folders that are remembered as swept.
 const SWEPT_MAX: usize = 4096;

@@ -108,7 +108,7 @@ impl Storage for LocalFs {
         upload: UploadId,
     ) -> Result<Arc<dyn Staging>, StorageError> {
         let list = self.stagings.clone();
-        let staging = self.run(path, move |_, path| list.find(path, owner, upload)).await?;
+        let staging = self.run(path, move |root, path| list.find(root, path, owner, upload)).await?;
         Ok(Arc::new(Handle { staging, list: self.stagings.clone() }))
     }
 

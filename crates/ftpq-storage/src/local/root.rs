@@ -45,6 +45,12 @@ impl Root {
         Self { sys, ..self }
     }
 
+    /// Device and inode of the folder.
+    pub(super) fn identity(&self) -> Result<(u64, u64), Problem> {
+        let stat = fs::fstat(&self.folder)?;
+        Ok((stat.st_dev, stat.st_ino))
+    }
+
     pub(super) fn sys(&self) -> &Sys {
         &self.sys
     }

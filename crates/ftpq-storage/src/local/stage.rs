@@ -114,6 +114,11 @@ impl StagedFile {
         Ok(staged)
     }
 
+    /// The reserved name under which it is kept.
+    pub(super) fn name(target: &Target, file: &LargeFile) -> Result<Name, Problem> {
+        staged_name(target, file)
+    }
+
     /// The identity of the staged file, if there is one.
     pub(super) fn find(target: &Target, file: &LargeFile) -> Result<Option<(u64, u64)>, Problem> {
         match fs::statat(&target.folder, staged_name(target, file)?.as_bytes(), AtFlags::SYMLINK_NOFOLLOW) {

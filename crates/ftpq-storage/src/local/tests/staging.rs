@@ -275,8 +275,8 @@ async fn nobody_goes_on_with_a_published_file() {
             staging.commit(publish()).await.unwrap();
         } else {
             // Somebody begins before the list knows of the end.
-            let list = folder.storage.stagings.clone();
-            let staging = list.find(&remote("f"), OWNER.into(), staging.id()).unwrap();
+            let (list, root) = (folder.storage.stagings.clone(), folder.storage.root.clone());
+            let staging = list.find(&root, &remote("f"), OWNER.into(), staging.id()).unwrap();
             blocking(move || staging.publish(publish())).await.unwrap();
         }
         assert_eq!(folder.on_disk().len(), 2);
@@ -312,7 +312,7 @@ async fn what_another_process_has_just_published_is_left_alone() {
     send_all(&*staging).await;
     let id = staging.id();
     drop(staging);
-    let first = folder.storage.stagings.find(&remote("f"), OWNER.into(), id).unwrap();
+    let first = folder.storage.stagings.find(&folder.storage.root, &remote("f"), OWNER.into(), id).unwrap();
     folder.hook(Arc::new(PublishFirst(Mutex::new(Some(first)))));
     let second = begin(&folder, LargeFile { fresh: true, ..large() }).await;
     assert_eq!(second.held(), []);

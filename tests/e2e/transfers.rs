@@ -2,16 +2,16 @@
 
 use std::{
     ffi::OsString,
-    fs,
+    fs::{self, File},
     io::Read,
-    os::unix::fs::{PermissionsExt, symlink},
+    os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink},
     path::Path,
     time::{Duration, UNIX_EPOCH},
 };
 
 use rustix::process::Signal;
 
-use crate::support::{World, all_names, assert_same_tree, fifo, holds, odd_names, pattern, tree};
+use crate::support::{World, all_names, assert_same_tree, fifo, holds, odd_names, pattern, sparse, tree};
 
 /// A server with `/there`, and a file `here` to upload.
 fn furnished() -> World {
@@ -334,4 +334,38 @@ fn roots_have_no_name_and_go_right_where_they_are_put() {
     fs::create_dir(world.served().join("copy")).unwrap();
     world.client().folder(world.work().join("all/a")).args(["put", "-r", ".", "--to", "copy"]).run().ok();
     assert_same_tree(&world.work().join("all/a"), &world.served().join("copy"));
+}
+
+/// What takes no room is not sent, and takes none at the other end: in one go, and by extents.
+#[test]
+fn holes_stay_holes_both_ways() {
+    let world = World::serving();
+    for (len, at) in [(10 << 20, 5_000_000), (200 << 20, 150_000_000), (20 << 20, 0)] {
+        let source = world.work().join("holes");
+        sparse(&source, len);
+        File::options().write(true).open(&source).unwrap().write_all_at(b"in the middle", at).unwrap();
+        let bytes = fs::read(&source).unwrap();
+        world.ftpq(["put", "-f", "holes"]).ok();
+        world.ftpq(["get", "-f", "holes", "--to", "back"]).ok();
+        for copy in [world.served().join("holes"), world.work().join("back")] {
+            assert!(fs::read(&copy).unwrap() == bytes, "{} differs", copy.display());
+            let room = fs::metadata(&copy).unwrap().blocks() * 512;
+            assert!(room < 1 << 20, "{} takes {room} bytes", copy.display());
+        }
+        assert!(world.ftpq(["get", "holes", "--to", "-"]).ok().bytes == bytes);
+    }
+}
+
+/// Nobody knows how long it will be, and nothing of it may be missing.
+#[test]
+fn standard_input_becomes_a_file_of_any_length() {
+    let world = World::serving();
+    for len in [0, 1, 256 * 1024, 20_000_000] {
+        world.client().args(["put", "-f", "-", "--to", "piped"]).input(pattern(len)).run().ok();
+        holds(world.served().join("piped"), len);
+    }
+    world.client().args(["put", "-", "--to", "piped"]).input(pattern(5)).run().fails(1, "/piped: exists already");
+    holds(world.served().join("piped"), 20_000_000);
+    world.client().args(["put", "-"]).input(pattern(5)).run().fails(2, "standard input has no name");
+    world.client().args(["put", "-", "x", "--to", "y"]).input(pattern(5)).run().fails(2, "put alone");
 }

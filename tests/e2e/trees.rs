@@ -19,7 +19,7 @@ use rustix::{
     process::geteuid,
 };
 
-use crate::support::{World, all_names, fifo, holds, pattern, sparse, until};
+use crate::support::{World, all_names, fifo, holds, pattern, solid, until};
 
 /// Every name that a file system holds is a name here, and nothing that a terminal obeys comes out.
 #[test]
@@ -214,13 +214,13 @@ fn what_vanishes_while_the_tree_is_walked_is_told_and_the_rest_arrives() {
     // The one that is listed first keeps the other waiting; the folder is listed after both.
     let mut names = fs::read_dir(&tree).unwrap().map(|item| item.unwrap().path()).filter(|path| path.is_file());
     let (first, second) = (names.next().unwrap(), names.next().unwrap());
-    sparse(&first, 1 << 30);
+    solid(&first, 300 << 20);
     let put = world.client().args(["put", "-r", "-j1", "t"]).spawn();
     until("the first file is under way", || world.server().process.bytes_written() > 8 << 20);
     fs::remove_file(&second).unwrap();
     fs::remove_dir(tree.join("folder")).unwrap();
     let run = put.wait().ends(23);
-    assert!(run.stderr.contains("put 1 file, 1.00 GiB") && run.stderr.contains(", 2 failed"), "{}", run.stderr);
+    assert!(run.stderr.contains("put 1 file, 300.00 MiB") && run.stderr.contains(", 2 failed"), "{}", run.stderr);
     let second = second.file_name().unwrap().to_str().unwrap();
     assert!(run.stderr.contains(&format!("/t/{second}: no such file or folder")), "{}", run.stderr);
     assert!(run.stderr.contains("/t/folder: no such file or folder"), "{}", run.stderr);

@@ -57,7 +57,7 @@ const RULES: &[Rule] = &[
         why: "only ftpq-transport names quinn, so that another QUIC can take its place",
     },
     Rule {
-        place: in_library,
+        place: |path| in_library(path) && !in_tests(path),
         words: &["print!", "println!", "eprint!", "eprintln!", "clap", "signal"],
         why: "only the binary prints, parses arguments and handles signals",
     },

@@ -46,7 +46,7 @@ fn a_server_that_does_not_answer_is_spoken_of() {
     let mut terminal = Terminal::start(&world, &world.home(), ["put", "-s", &world.server().name(), "big.bin"]);
     until("the upload is under way", || world.server().process.bytes_written() > 16 << 20);
     world.signal_server(Signal::STOP);
-    terminal.expect("no answer for ");
+    terminal.expect("nothing moved for ");
     world.signal_server(Signal::CONT);
     terminal.expect("put 1 file, 256.00 MiB in ");
     assert_eq!(terminal.exit_code(), 0);

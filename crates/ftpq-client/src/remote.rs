@@ -184,7 +184,7 @@ impl Storage for Remote {
             call.send.finish();
             loop {
                 match call.next().await? {
-                    Part::Item(value) => held.extend(decode::<begin::Held>(&value)?.extents),
+                    Part::Item(value) => held.extend(not_empty(decode::<begin::Held>(&value)?.extents)?),
                     Part::Reply(value) => return decode::<begin::Begun>(&value),
                     Part::Head(_) => return Err(CallError::Unexpected("a body")),
                 }
@@ -252,7 +252,7 @@ impl Listing for RemoteListing {
         let Some(call) = &mut self.call else { return Ok(None) };
         let next = async {
             match call.next().await? {
-                Part::Item(value) => Ok(Some(decode::<list::Page>(&value)?.entries)),
+                Part::Item(value) => Ok(Some(not_empty(decode::<list::Page>(&value)?.entries)?)),
                 Part::Reply(_) => Ok(None),
                 Part::Head(_) => Err(CallError::Unexpected("a body")),
             }
@@ -289,6 +289,11 @@ fn whole(path: &RemotePath, call: Call, head: dwld::File) -> Result<Box<dyn Read
     let left = data_in(path, &head.holes, head.size)?;
     let info = info(&head);
     Ok(Box::new(RemoteReader { path: path.clone(), call, info, holes: head.holes, left, last: Last::File }))
+}
+
+/// Pages without end that hold nothing would keep a client for ever.
+fn not_empty<T>(page: Vec<T>) -> Result<Vec<T>, CallError> {
+    if page.is_empty() { Err(CallError::Unexpected("an empty page")) } else { Ok(page) }
 }
 
 /// Bytes of the body of something with these holes.

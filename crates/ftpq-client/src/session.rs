@@ -152,7 +152,7 @@ impl Call {
     pub(crate) async fn why(&mut self, error: SendError) -> CallError {
         match error {
             SendError::Stopped(status) => match self.next().await {
-                Err(error @ CallError::Refused(_)) => error,
+                Err(error) if matches!(error, CallError::Refused(_)) || error.is_interruption() => error,
                 _ => CallError::Refused(Failed { status, message: "the server gave up".into() }),
             },
             other => other.into(),
@@ -220,11 +220,12 @@ impl CallError {
             CallError::Closed(Closed::ByPeer { status, .. }) => status.is_temporary(),
             CallError::Closed(Closed::Version) => false,
             CallError::Closed(_) | CallError::Stalled | CallError::BrokenOff(Status::Cancelled) => true,
+            CallError::BrokenOff(status) => status.is_temporary(),
             CallError::Connect(error) => {
                 matches!(**error, ConnectError::NoAnswer | ConnectError::Failed(_) | ConnectError::Socket(_))
             }
             // A server that was restarted knows of no upload: it is begun again.
-            CallError::Refused(failed) => matches!(failed.status, Status::Unavailable | Status::NoUpload),
+            CallError::Refused(failed) => failed.status.is_temporary() || failed.status == Status::NoUpload,
             _ => false,
         }
     }
@@ -267,3 +268,23 @@ impl From<RecvError> for CallError {
 /// How long a live server may take for one answer: as long as flushing a very large file to a slow
 /// disk. A dead server is noticed by the connection's idle timeout, much sooner.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(15 * 60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_gave_up_waiting_is_an_interruption_and_one_that_says_no_is_not() {
+        let refused = |status| CallError::Refused(Failed { status, message: String::new() });
+        for status in [Status::TimedOut, Status::Unavailable, Status::NoUpload] {
+            assert!(refused(status).is_interruption(), "{status}");
+        }
+        for status in [Status::TimedOut, Status::Unavailable, Status::Cancelled] {
+            assert!(CallError::BrokenOff(status).is_interruption(), "{status}");
+        }
+        for status in [Status::Exists, Status::Forbidden, Status::Changed, Status::DigestMismatch, Status::NoSpace] {
+            assert!(!refused(status).is_interruption(), "{status}");
+            assert!(!CallError::BrokenOff(status).is_interruption(), "{status}");
+        }
+    }
+}

@@ -12,9 +12,10 @@
 //!
 //! A body is raw bytes, exactly as many as its head (download) or request (upload) declared, holes
 //! left out; where the length is unknown it comes in chunks, each a `u32` big-endian length and as
-//! many bytes, up to one of length 0. Then one [`Trailer`] frame. A refusal is a [`Reply`] without a head. Who fails while sending
-//! resets the stream with the status as its code; who fails while receiving stops it and, being
-//! the server, says why in the reply. A stream that ends in any other way was cut.
+//! many bytes, up to one of length 0. Then one [`Trailer`] frame. A refusal is a [`Reply`] without a
+//! head. Who fails while sending resets the stream with the status as its code; who fails while
+//! receiving stops it and, being the server, says why in the reply. A stream that ends in any other
+//! way was cut.
 
 use ciborium::Value;
 use serde::{Deserialize, Serialize};

@@ -201,12 +201,12 @@ fn style() -> ProgressStyle {
     ProgressStyle::with_template(LINE).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸ ")
 }
 
-/// How long it will take, or for how long nobody has answered.
+/// How long it will take, or for how long nothing has moved.
 fn time_left(moved: Arc<Mutex<Instant>>) -> impl ProgressTracker + 'static {
     move |state: &ProgressState, line: &mut dyn fmt::Write| {
         let silence = moved.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
         let _ = match silence > WORTH_A_WORD {
-            true => write!(line, "no answer for {} s", silence.as_secs()),
+            true => write!(line, "nothing moved for {} s", silence.as_secs()),
             false => write!(line, "{:#}", HumanDuration(state.eta())),
         };
     }

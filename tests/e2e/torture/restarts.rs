@@ -95,7 +95,12 @@ fn t05_a_graceful_drain_under_load() {
 fn write_tree(root: &Path, tree: &str, files: u64, random: &mut Random, oracle: &mut Oracle) {
     fs::create_dir_all(root.join(tree)).unwrap();
     for file in 0..files {
-        let len = if file % 3 == 0 { random.within(0..300_000) } else { random.within(MIB..6 * MIB) };
+        let len = match file {
+            // One goes by extents.
+            1 => random.within(17 * MIB..20 * MIB),
+            _ if file % 3 == 0 => random.within(0..300_000),
+            _ => random.within(MIB..6 * MIB),
+        };
         let (path, bytes) = (format!("{tree}/{file}"), random.bytes(len));
         fs::write(root.join(&path), &bytes).unwrap();
         oracle.sending(&path, &bytes);

@@ -51,7 +51,7 @@ struct Known {
 impl Large {
     pub(super) async fn attempt(&mut self, file: &FileCopy<'_>, info: FileInfo) -> Result<Copied, CopyError> {
         let Copy { to, options, .. } = file.copy;
-        let too_large = || Side::Source.of(StorageError::new(file.source, Problem::NoSpace));
+        let too_large = || Side::Source.of(StorageError::new(file.source, Problem::Refused("larger than 16 TiB")));
         let extents = Extents::of(info.size).ok_or_else(too_large)?;
         self.pin(info.version, extents, &file.moved);
         let large = LargeFile {

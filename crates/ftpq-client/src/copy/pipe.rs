@@ -1,12 +1,15 @@
 //! Copying from and to what can be read or written only once and in order: a pipe.
 
-use std::{io, sync::Arc};
+use std::{io, pin::pin, sync::Arc};
 
 use async_trait::async_trait;
 use ftpq_proto::{Digest, Extent, Extents, RemotePath, limits::WHOLE_MAX};
 use ftpq_storage::{BodyHasher, Bytes, FileInfo, NewFile, Opened, Pinned, Problem, Reader, Storage, StorageError};
 use futures_util::{StreamExt, stream};
-use tokio::task::spawn_blocking;
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::spawn_blocking,
+};
 
 use super::{CopyError, Options, Side, Summary, persistence::Persistence};
 use crate::progress::{FileId, Progress};
@@ -112,18 +115,39 @@ impl Pipe {
         info: FileInfo,
         output: &mut dyn Output,
     ) -> Result<(), PipeError> {
-        let too_large = || Side::Source.of(StorageError::new(source, Problem::NoSpace));
+        let too_large = || Side::Source.of(StorageError::new(source, Problem::Refused("too large for a pipe")));
         let extents = Extents::of(info.size).filter(|extents| extents.length() <= PART_MAX).ok_or_else(too_large)?;
         let file = Pinned { path: source.clone(), version: info.version, extents };
-        let parts = extents.iter().map(|extent| self.extent(&file, extent));
-        let mut parts = stream::iter(parts).buffered(AHEAD);
-        while let Some(part) = parts.next().await {
-            let part = part?;
-            let len = part.len() as u64;
-            output.write(part).await?;
-            self.progress.advanced(ONLY, len);
-        }
-        Ok(())
+        // What is being read is read to its end, however long the output takes: a stream that stands
+        // still would be given up. The permits bound what is in memory.
+        let room = Semaphore::new(AHEAD);
+        let parts = extents.iter().map(async |extent| {
+            let permit = room.acquire().await;
+            (self.extent(&file, extent).await, permit)
+        });
+        let (send, mut received) = mpsc::unbounded_channel();
+        let read = async {
+            let mut parts = pin!(stream::iter(parts).buffered(AHEAD));
+            while let Some(part) = parts.next().await {
+                if send.send(part).is_err() {
+                    break;
+                }
+            }
+            drop(send);
+            Ok(())
+        };
+        let write = async {
+            while let Some((part, permit)) = received.recv().await {
+                let part = part?;
+                let len = part.len() as u64;
+                output.write(part).await?;
+                self.progress.advanced(ONLY, len);
+                self.persistence.note_progress();
+                drop(permit);
+            }
+            Ok(())
+        };
+        tokio::try_join!(read, write).map(drop)
     }
 
     async fn extent(&self, file: &Pinned, extent: Extent) -> Result<Bytes, CopyError> {
@@ -186,8 +210,8 @@ async fn on_blocking_thread<T: Send + 'static>(
     spawn_blocking(work).await.map_err(failed)
 }
 
-/// Extents that are read while one is written: more would only take memory.
-const AHEAD: usize = 2;
+/// Extents that are in memory at a time, read or being read: one to write and two to come.
+const AHEAD: usize = 3;
 
 /// Bytes of a part at the most, of which a few are in memory at a time: enough for files of 1 TiB.
 const PART_MAX: u64 = 64 * 1024 * 1024;

@@ -63,6 +63,7 @@ impl Stagings {
         path: &RemotePath,
         file: &LargeFile,
     ) -> Result<Option<Arc<LocalStaging>>, Problem> {
+        self.lock().forget_idle(file.owner);
         let target = Target::find(root, path, file.parents)?;
         target.check(file.overwrite, file.same.map(|_| file.extents.size()))?;
         if let Some(same) = file.same
@@ -87,9 +88,7 @@ impl Stagings {
         };
         let staging = Arc::new(LocalStaging::new(staged, target, path.clone(), file)?);
         let entry = Entry { staging: staging.clone(), root: root.identity()?, used: Instant::now() };
-        let mut list = self.lock();
-        list.forget_idle();
-        list.going_on.insert(staging.id, entry);
+        self.lock().going_on.insert(staging.id, entry);
         Ok(Some(staging))
     }
 
@@ -167,15 +166,28 @@ impl List {
         self.swept.insert(folder)
     }
 
-    /// What is kept on disk stays: it can be begun again.
-    fn forget_idle(&mut self) {
-        self.going_on.retain(|_, entry| Arc::strong_count(&entry.staging) > 1 || entry.used.elapsed() < IDLE);
-        while self.going_on.len() >= GOING_ON_MAX {
-            let Some(idlest) = self.going_on.iter().min_by_key(|(_, entry)| entry.used).map(|(id, _)| *id) else {
-                return;
-            };
-            self.going_on.remove(&idlest);
+    /// Closes what nobody uses, to make room for one more of `owner`. What is kept on disk stays: it can be
+    /// begun again.
+    fn forget_idle(&mut self, owner: Digest) {
+        self.going_on.retain(|_, entry| entry.in_use() || entry.used.elapsed() < IDLE);
+        while self.going_on.values().filter(|entry| entry.staging.owner == owner).count() >= OWNED_MAX {
+            if !self.forget_idlest(|entry| entry.staging.owner == owner) {
+                break;
+            }
         }
+        while self.going_on.len() >= GOING_ON_MAX && self.forget_idlest(|_| true) {}
+    }
+
+    fn forget_idlest(&mut self, of: impl Fn(&Entry) -> bool) -> bool {
+        let idle = self.going_on.iter().filter(|(_, entry)| !entry.in_use() && of(entry));
+        let idlest = idle.min_by_key(|(_, entry)| entry.used).map(|(id, _)| *id);
+        idlest.is_some_and(|id| self.going_on.remove(&id).is_some())
+    }
+}
+
+impl Entry {
+    fn in_use(&self) -> bool {
+        Arc::strong_count(&self.staging) > 1
     }
 }
 
@@ -275,8 +287,11 @@ impl Upload for LocalExtent {
 /// An upload of which nothing was heard for so long is closed; what is kept of it stays on disk.
 const IDLE: Duration = Duration::from_secs(10 * 60);
 
-/// Uploads by extents that go on at a time: each is an open file.
+/// Uploads by extents that go on at a time, unless all are in use: each is two open files.
 const GOING_ON_MAX: usize = 1024;
+
+/// Those of one owner: as many as its client has files in flight by default.
+const OWNED_MAX: usize = 64;
 
 /// Names of taken-over uploads that are remembered.
 const SUPERSEDED_MAX: usize = 1024;

@@ -3,23 +3,32 @@
 use std::os::fd::OwnedFd;
 
 use ftpq_proto::{Hole, Holes, limits::HOLES_MAX};
-use rustix::fs::{self, SeekFrom, Stat};
+use rustix::{
+    fs::{SeekFrom, Stat},
+    io::Errno,
+};
+
+use super::sys::Sys;
 
 /// The holes in `length` bytes from `start` on, counted from there. A file system that knows of none,
 /// or an error, is no holes: they only save work.
-pub(super) fn find(file: &OwnedFd, stat: &Stat, start: u64, length: u64) -> Holes {
+pub(super) fn find(sys: &Sys, file: &OwnedFd, stat: &Stat, start: u64, length: u64) -> Holes {
     if !may_have(stat) {
         return Holes::NONE;
     }
     let end = start.saturating_add(length);
     let (mut holes, mut at) = (Vec::new(), start);
     while at < end && holes.len() < HOLES_MAX {
-        let Ok(hole) = fs::seek(file, SeekFrom::Hole(at)) else { break };
+        let Ok(hole) = sys.seek(file, SeekFrom::Hole(at)) else { break };
         if hole >= end {
             break;
         }
-        // No data after the hole (ENXIO): it reaches to the end.
-        at = fs::seek(file, SeekFrom::Data(hole)).unwrap_or(end).min(end);
+        at = match sys.seek(file, SeekFrom::Data(hole)) {
+            Ok(data) => data.min(end),
+            // No data after the hole: it reaches to the end.
+            Err(Errno::NXIO) => end,
+            Err(_) => break,
+        };
         if at > hole {
             holes.push(Hole { offset: hole - start, length: at - hole });
         }

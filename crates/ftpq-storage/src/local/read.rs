@@ -67,7 +67,7 @@ impl LocalReader {
         if opened.st_size as u64 > up_to {
             return Ok(Opened::Large(info(&opened)));
         }
-        let holes = holes::find(&file, &opened, 0, opened.st_size as u64);
+        let holes = holes::find(root.sys(), &file, &opened, 0, opened.st_size as u64);
         Ok(Opened::Whole(Box::new(Self::begin(root.sys(), path, file, opened, None, holes)?)))
     }
 
@@ -78,7 +78,7 @@ impl LocalReader {
         if version(&opened) != file.version || opened.st_size as u64 != file.extents.size() {
             return Err(Problem::Changed);
         }
-        let holes = holes::find(&fd, &opened, extent.offset, extent.length);
+        let holes = holes::find(root.sys(), &fd, &opened, extent.offset, extent.length);
         Self::begin(root.sys(), &file.path, fd, opened, Some(extent), holes)
     }
 

@@ -88,7 +88,7 @@ impl StagedFile {
         let (fd, stat) = match open_own(sys, target, &name, OFlags::CREATE)? {
             Some(own) => own,
             None => {
-                sys.unlink(&target.folder, name.as_bytes())?;
+                make_room(sys, target, &name)?;
                 open_own(sys, target, &name, OFlags::CREATE | OFlags::EXCL)?.ok_or(Problem::Superseded)?
             }
         };
@@ -347,9 +347,12 @@ impl LocalStaging {
         sys.ftruncate(file, self.staged.extents.size())?;
         set_metadata(file, true, publish.mode, publish.mtime)?;
         let flushed = self.staged.flush_once(|| sys.fsync(file));
-        flushed.and_then(|()| self.target.publish_named(name, file, self.overwrite)).inspect_err(|_| {
+        let published = flushed.and_then(|()| self.target.publish_named(name, file, self.overwrite));
+        published.map_err(|problem| {
             // Only what is private is gone on with.
             let _ = fs::fchmod(file, PRIVATE_FILE);
+            // Somebody has removed its folder, and it with that.
+            if matches!(problem, Problem::NotFound) { Problem::NoUpload } else { problem }
         })?;
         *writer = PUBLISHED;
         // Should the reserved name be left over, then it is nobody's.
@@ -406,6 +409,8 @@ fn open_own(sys: &Sys, target: &Target, name: &Name, create: OFlags) -> Result<O
             Ok(fd) => fd,
             Err(Errno::LOOP | Errno::NXIO) => return Ok(None),
             Err(Errno::EXIST) => return Err(Problem::Superseded),
+            // Publishing had set its final mode when it was cut, or it is somebody else's.
+            Err(Errno::ACCESS | Errno::ISDIR) if stands(target, name) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
         match sys.flock(&fd, FlockOperation::NonBlockingLockExclusive) {
@@ -425,6 +430,19 @@ fn open_own(sys: &Sys, target: &Target, name: &Name, create: OFlags) -> Result<O
         // Others may have open what was ever open to them: they would see, or change, what comes next.
         let private = stat.st_mode & 0o077 == 0;
         return Ok((own && private).then_some((fd, stat)));
+    }
+}
+
+fn stands(target: &Target, name: &Name) -> bool {
+    fs::statat(&target.folder, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW).is_ok()
+}
+
+/// Removes what stands under the reserved name. Where somebody else's may not be removed, a name of one's
+/// own has to be found.
+fn make_room(sys: &Sys, target: &Target, name: &Name) -> Result<(), Problem> {
+    match sys.unlink(&target.folder, name.as_bytes()) {
+        Err(Errno::ACCESS | Errno::PERM | Errno::ISDIR) => Err(Problem::Superseded),
+        removed => Ok(removed?),
     }
 }
 

@@ -1,6 +1,9 @@
 //! Removing what nobody came back for: staged files, and names that a crash has left over.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    os::fd::OwnedFd,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use ftpq_proto::{Name, RemotePath};
 use rustix::{
@@ -51,10 +54,11 @@ pub(super) struct Swept {
 pub(super) fn empty_folder(mut dir: Dir) -> Result<(), Problem> {
     let mut names = Vec::new();
     while let Some(item) = dir.read() {
-        let name = item?.file_name().to_owned();
+        let item = item?;
+        let name = item.file_name().to_owned();
         match name.to_bytes() {
             b"." | b".." => {}
-            reserved if root::is_reserved(reserved) => names.push(name),
+            reserved if root::is_reserved(reserved) && !is_folder(&dir, &item) => names.push(name),
             _ => return Ok(()),
         }
     }
@@ -81,14 +85,17 @@ fn remove_if_old(dir: &Dir, name: &std::ffi::CStr, age: Duration) -> Result<bool
     }
     // What is locked is in use, however slowly. Otherwise it stays locked here until it is gone, so that
     // nobody goes on with it meanwhile.
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = fs::openat(folder, name, flags, Mode::empty()).ok();
-    let lock = file.as_ref().map(|file| fs::flock(file, FlockOperation::NonBlockingLockExclusive));
-    if lock == Some(Err(Errno::WOULDBLOCK)) {
-        return Ok(false);
-    }
+    let Some(_locked) = lock(dir, name) else { return Ok(false) };
     // What cannot be removed (in a folder for all, say) is its owner's to remove.
     Ok(fs::unlinkat(folder, name, AtFlags::empty()).is_ok())
+}
+
+/// Locks a file until this is dropped, where it can be; `None` if somebody else has it locked.
+fn lock(dir: &Dir, name: &std::ffi::CStr) -> Option<Option<OwnedFd>> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let Ok(file) = fs::openat(dir.fd().ok()?, name, flags, Mode::empty()) else { return Some(None) };
+    let locked = fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
+    (locked != Err(Errno::WOULDBLOCK)).then_some(Some(file))
 }
 
 /// By its ctime: mtime may be set to anything.

@@ -10,7 +10,7 @@ use std::{
 
 use rustix::{
     buffer::spare_capacity,
-    fs::{self, AtFlags, CWD, FallocateFlags, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags},
+    fs::{self, AtFlags, CWD, FallocateFlags, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags, SeekFrom},
     io::{self, Errno},
 };
 
@@ -28,6 +28,7 @@ pub(super) enum Call<'a> {
     Openat2,
     Openat { folder: BorrowedFd<'a>, name: &'a [u8], flags: OFlags },
     Pwrite { file: BorrowedFd<'a>, bytes: &'a [u8], offset: u64 },
+    Seek,
     Fallocate { file: BorrowedFd<'a>, flags: FallocateFlags, offset: u64, length: u64 },
     Ftruncate { file: BorrowedFd<'a>, length: u64 },
     Fsync { file: BorrowedFd<'a> },
@@ -78,6 +79,12 @@ impl Sys {
     pub(super) fn flock(&self, file: impl AsFd, operation: FlockOperation) -> Result<(), Errno> {
         self.enter(Call::Flock)?;
         fs::flock(file, operation)
+    }
+
+    /// Where the next data or hole is.
+    pub(super) fn seek(&self, file: impl AsFd, to: SeekFrom) -> Result<u64, Errno> {
+        self.enter(Call::Seek)?;
+        fs::seek(file, to)
     }
 
     pub(super) fn fallocate(

@@ -38,6 +38,9 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(client: &mut Client, args: Args) -> anyhow::Result<u8> {
     if args.to.as_os_str() == "-" {
+        if args.transfer.recursive() {
+            return Err(Ended::usage("standard output (--to -) takes files, not folders"));
+        }
         let mut sources = Vec::new();
         for remote in &args.remotes {
             let (server, source) = client.locate(&Target::parse(remote, client.global.port)?)?;

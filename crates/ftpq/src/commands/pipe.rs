@@ -29,7 +29,7 @@ pub(crate) async fn upload(
     let bars = Arc::new(Bars::new(global.quiet));
     let pipe = Pipe::new(to, transfer.options(parents), bars.clone());
     let done = pipe.take_in(&mut Standard, target).await;
-    end(done, "put", "standard input", &bars)
+    end(done, "put", "standard input", &bars, transfer)
 }
 
 /// Writes the files of `sources` to standard output, one after the other. What was written cannot be taken back,
@@ -44,12 +44,18 @@ pub(crate) async fn download(
         let bars = Arc::new(Bars::new(global.quiet || io::IsTerminal::is_terminal(&io::stdout())));
         let pipe = Pipe::new(from, transfer.options(false), bars.clone());
         let done = pipe.put_out(&source, &mut Standard).await;
-        end(done, "got", "standard output", &bars)?;
+        end(done, "got", "standard output", &bars, transfer)?;
     }
     Ok(exit::OK)
 }
 
-fn end(done: Result<Summary, PipeError>, word: &str, pipe: &str, bars: &Bars) -> anyhow::Result<u8> {
+fn end(
+    done: Result<Summary, PipeError>,
+    word: &str,
+    pipe: &str,
+    bars: &Bars,
+    transfer: &TransferArgs,
+) -> anyhow::Result<u8> {
     match done {
         Ok(summary) => {
             bars.finish(word, &summary);
@@ -58,6 +64,7 @@ fn end(done: Result<Summary, PipeError>, word: &str, pipe: &str, bars: &Bars) ->
         Err(error) => {
             bars.abandon();
             Err(match error {
+                PipeError::Copy(error) if transfer.leaves_alone(&error) => return Ok(exit::OK),
                 PipeError::Copy(error) => {
                     let message = bars.describe(&error) + hint(error.status());
                     Ended::with(exit::code_of_status(error.status()), message)

@@ -18,6 +18,7 @@ use ftpq_server::{Access, Event, Observer, Server};
 use ftpq_storage::LocalFs;
 use ftpq_transport::{BindError, Identity, Listener};
 use indicatif::HumanBytes;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::transfer::shown;
@@ -41,6 +42,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(home: &Home, global: &Global, args: Args) -> anyhow::Result<()> {
+    raise_open_files();
     let root = open_root(args.root)?;
     let identity = match &global.identity {
         Some(file) => Identity::load(file)?,
@@ -84,6 +86,12 @@ pub(crate) async fn run(home: &Home, global: &Global, args: Args) -> anyhow::Res
         () = served => Ok(()),
         () = second_signal() => Err(Ended::with(crate::exit::FAILED, "stopped at once: what was running is cut")),
     }
+}
+
+/// A server needs many files at a time; what a shell gives by default is meant for other programs.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// The folder to serve. The default one is made; one that was named must be there.

@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use ftpq_client::copy::{Copy, CopyError, EXTENTS_PER_CONNECTION, Options, Summary};
+use ftpq_client::copy::{Copy, CopyError, EXTENTS_PER_CONNECTION, Options, Side, Summary};
 use ftpq_proto::{RemotePath, Status};
 use ftpq_storage::{LocalFs, Storage};
 
@@ -60,6 +60,11 @@ impl TransferArgs {
     /// Whether folders may be copied.
     pub(crate) fn recursive(&self) -> bool {
         self.recursive
+    }
+
+    /// Whether `error` is that a file is there which is to be left alone.
+    pub(crate) fn leaves_alone(&self, error: &CopyError) -> bool {
+        self.no_clobber && error.side == Side::Target && error.status() == Status::Exists
     }
 
     /// How many connections to spread over.

@@ -1,17 +1,19 @@
 //! What a copy does when things are cut. The storages here are real; their connection is not.
 
 mod large;
+mod pipe;
 
 use std::{collections::HashMap, fs, path::Path, sync::Mutex};
 
 use async_trait::async_trait;
 use ftpq_proto::{Digest, Entry, Extents, Holes, LinkTarget, UploadId, commands::begin::HeldExtent};
 use ftpq_storage::{
-    Attributes, Bytes, LargeFile, Listing, LocalFs, NewFile, NewLink, Opened, Pinned, Publish, Reader, Staging, Upload,
+    Attributes, Bytes, FileInfo, LargeFile, Listing, LocalFs, NewFile, NewLink, Opened, Pinned, Publish, Reader,
+    Staging, Upload,
 };
 use ftpq_transport::{Closed, ConnectError};
 
-use tokio::time::sleep;
+use tokio::{sync::watch, time::sleep};
 
 use super::*;
 
@@ -66,6 +68,8 @@ struct Cutting {
     seen: Arc<Mutex<Vec<Seen>>>,
     /// The upload of the run that has taken over.
     other: Arc<Mutex<Option<Arc<dyn Staging>>>>,
+    /// Extents that were read to their end.
+    read: watch::Sender<usize>,
 }
 
 impl Cutting {
@@ -80,6 +84,7 @@ impl Cutting {
             done: Mutex::default(),
             seen: Arc::default(),
             other: Arc::default(),
+            read: watch::Sender::new(0),
         })
     }
 
@@ -135,7 +140,8 @@ impl Storage for Cutting {
     }
 
     async fn open_extent(&self, file: &Pinned, index: u32) -> Result<Box<dyn Reader>, StorageError> {
-        self.files.open_extent(file, index).await
+        let reader = self.files.open_extent(file, index).await?;
+        Ok(Box::new(CountedReader { reader, read: self.read.clone() }))
     }
 
     async fn begin(&self, path: &RemotePath, file: LargeFile) -> Result<Option<Arc<dyn Staging>>, StorageError> {
@@ -198,6 +204,32 @@ impl Storage for Cutting {
 
     async fn subtree(&self, path: &RemotePath) -> Result<Arc<dyn Storage>, StorageError> {
         self.files.subtree(path).await
+    }
+}
+
+struct CountedReader {
+    reader: Box<dyn Reader>,
+    read: watch::Sender<usize>,
+}
+
+#[async_trait]
+impl Reader for CountedReader {
+    fn info(&self) -> FileInfo {
+        self.reader.info()
+    }
+
+    fn holes(&self) -> &Holes {
+        self.reader.holes()
+    }
+
+    async fn next_block(&mut self) -> Result<Option<Bytes>, StorageError> {
+        self.reader.next_block().await
+    }
+
+    async fn finish(self: Box<Self>) -> Result<Digest, StorageError> {
+        let digest = self.reader.finish().await?;
+        self.read.send_modify(|read| *read += 1);
+        Ok(digest)
     }
 }
 

@@ -300,6 +300,8 @@ pub(super) enum Which {
     Renameat,
     Unlinkat,
     Mkdirat,
+    /// Nobody need be told: see `holes.rs`.
+    Seek,
 }
 
 impl Which {
@@ -332,6 +334,7 @@ impl Which {
             Call::Renameat { .. } => Self::Renameat,
             Call::Unlinkat { .. } => Self::Unlinkat,
             Call::Mkdirat { .. } => Self::Mkdirat,
+            Call::Seek => Self::Seek,
         }
     }
 

@@ -426,10 +426,77 @@ async fn what_somebody_has_put_there_is_not_used() {
         assert!(!folder.path("f").is_symlink(), "{what}");
         assert_eq!(folder.on_disk(), ["f"]);
     }
-    // What cannot be removed is an error.
+    // What cannot be removed is left to its owner: one goes apart from it.
     fs::remove_file(folder.path("f")).unwrap();
     fs::create_dir(&name).unwrap();
-    assert_eq!(status(folder.storage.begin(&remote("f"), large()).await.map(drop)), Status::IsFolder);
+    assert_eq!(status(folder.storage.begin(&remote("f"), large()).await.map(drop)), Status::Superseded);
+    let apart = LargeFile { apart: Some([3; 32].into()), ..large() };
+    assert!(folder.storage.begin(&remote("f"), apart).await.unwrap().is_some());
+}
+
+/// Its final mode, set just before a kill, may not let its own owner open it again.
+#[tokio::test]
+async fn what_cannot_be_opened_any_more_is_begun_anew() {
+    let mut folder = Folder::new();
+    let staging = begin(&folder, large()).await;
+    send_all(&*staging).await;
+    drop(staging);
+    folder.restart();
+    folder.hook(Fail::nth(Which::Openat, 0, Errno::ACCESS));
+    let staging = begin(&folder, large()).await;
+    assert_eq!(staging.held(), []);
+    send_all(&*staging).await;
+    staging.commit(publish()).await.unwrap();
+    assert_eq!(folder.on_disk(), ["f"]);
+    // Where nothing stands, it is the folder that lets nobody in.
+    folder.restart();
+    folder.hook(Fail::nth(Which::Openat, 0, Errno::ACCESS));
+    let begun = folder.storage.begin(&remote("g"), large()).await.map(drop);
+    assert_eq!(status(begun), Status::StorageDenied);
+}
+
+/// What a disk cannot say of its holes is data, and not a hole to the end.
+#[tokio::test]
+async fn holes_that_cannot_be_found_are_none() {
+    let mut folder = Folder::new();
+    let file = fs::File::create(folder.path("f")).unwrap();
+    file.set_len(10 * BLOCK as u64).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &pattern(BLOCK), 5 * BLOCK as u64).unwrap();
+    let holes = async |folder: &Folder| match folder.storage.open_up_to(&remote("f"), u64::MAX).await.unwrap() {
+        Opened::Whole(reader) => reader.holes().clone(),
+        Opened::Large(_) => panic!("it is not too large"),
+    };
+    assert_eq!(holes(&folder).await.iter().count(), 2);
+    for nth in 0..4 {
+        folder.hook(Fail::nth(Which::Seek, nth, Errno::IO));
+        let data = holes(&folder).await.data_in(10 * BLOCK as u64).unwrap();
+        assert!(data >= BLOCK as u64, "{nth}: {data}");
+        let found = holes(&folder).await;
+        assert!(found.iter().all(|hole| hole.offset != 5 * BLOCK as u64), "{nth}: {found:?}");
+    }
+}
+
+/// Nobody can make a server hold more than so many of his files open.
+#[tokio::test]
+async fn the_idlest_upload_of_an_owner_makes_room_for_his_next() {
+    let folder = Folder::new();
+    let other = LargeFile { owner: [9; 32].into(), sparse: true, ..large() };
+    let others = folder.storage.begin(&remote("f"), other).await.unwrap().unwrap().id();
+    let kept = begin(&folder, large()).await;
+    let mut ids = Vec::new();
+    for index in 0..100 {
+        let file = LargeFile { sparse: true, ..large() };
+        let begun = folder.storage.begin(&remote(&format!("g{index}")), file).await.unwrap().unwrap();
+        ids.push((format!("g{index}"), begun.id()));
+    }
+    let find = async |path: &str, owner: [u8; 32], id| folder.storage.staging(&remote(path), owner.into(), id).await;
+    let mut open = 0;
+    for (path, id) in ids {
+        open += usize::from(find(&path, OWNER, id).await.is_ok());
+    }
+    assert_eq!(open, 63, "one of 64 is in use");
+    assert!(find("f", OWNER, kept.id()).await.is_ok());
+    assert!(find("f", [9; 32], others).await.is_ok());
 }
 
 #[tokio::test]

@@ -128,7 +128,7 @@ impl sys::Hook for Recorder {
                 notes.coming = Some((folder.try_clone_to_owned().unwrap(), name.to_vec()));
                 return Ok(usize::MAX);
             }
-            Call::Openat2 | Call::Openat { .. } | Call::Mkdirat { .. } | Call::Pread | Call::Flock => {
+            Call::Openat2 | Call::Openat { .. } | Call::Mkdirat { .. } | Call::Pread | Call::Seek | Call::Flock => {
                 return Ok(usize::MAX);
             }
             Call::Pwrite { file, bytes, offset } => {

@@ -64,7 +64,10 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
     let result = tokio::select! {
         result = commands::run(&mut client, command) => result,
         _ = tokio::signal::ctrl_c() => {
-            output::say("ftpq: interrupted: what is complete stays, nothing half is seen; run the same again to go on from there");
+            output::say(
+                "ftpq: interrupted: what is complete stays, nothing half is seen; \
+                 the same again goes on from there (a tree: with --no-clobber)",
+            );
             Ok(exit::SIGINT)
         }
         _ = terminate.recv() => Ok(exit::SIGTERM),

@@ -10,9 +10,9 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use ftpq_proto::{Digest, Extents, Holes, Name, RemotePath, UploadId};
-use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{
+    behind::Behind,
     blocking,
     publish::Target,
     root::Root,
@@ -227,7 +227,7 @@ impl Staging for Handle {
 
     async fn write(&self, index: u32, holes: Holes) -> Result<Box<dyn Upload>, StorageError> {
         let writer = self.run(move |staging| staging.begin_extent(index, &holes)).await?;
-        Ok(Box::new(LocalExtent { staging: self.staging.clone(), state: State::Ready(writer) }))
+        Ok(Box::new(LocalExtent { staging: self.staging.clone(), writer: Behind::Ready(writer) }))
     }
 
     async fn prove(&self, index: u32, digest: Digest) -> Result<bool, StorageError> {
@@ -244,42 +244,23 @@ impl Staging for Handle {
 /// One extent being written.
 struct LocalExtent {
     staging: Arc<LocalStaging>,
-    state: State,
-}
-
-enum State {
-    /// A block may be on its way to the disk while the next one arrives.
-    Ready(ExtentWriter),
-    Writing(JoinHandle<Result<ExtentWriter, Problem>>),
-    /// An earlier call failed, or was dropped halfway.
-    Lost,
-}
-
-impl LocalExtent {
-    /// The writer, once the block before is written.
-    async fn settled(&mut self) -> Result<ExtentWriter, StorageError> {
-        let writer = match std::mem::replace(&mut self.state, State::Lost) {
-            State::Ready(writer) => Ok(writer),
-            State::Writing(task) => task.await.unwrap_or_else(|error| Err(Problem::Io(error.into()))),
-            State::Lost => Err(Problem::Refused("writing has failed before")),
-        };
-        writer.map_err(|problem| StorageError::new(&self.staging.path, problem))
-    }
+    writer: Behind<ExtentWriter>,
 }
 
 #[async_trait]
 impl Upload for LocalExtent {
     async fn write(&mut self, block: Bytes) -> Result<(), StorageError> {
-        let mut writer = self.settled().await?;
         let staging = self.staging.clone();
-        self.state = State::Writing(spawn_blocking(move || staging.write(&mut writer, &block).map(|()| writer)));
-        Ok(())
+        let written = self.writer.next(move |writer| staging.write(writer, &block)).await;
+        written.map_err(|problem| StorageError::new(&self.staging.path, problem))
     }
 
     async fn commit(mut self: Box<Self>, expected: Digest) -> Result<Digest, StorageError> {
-        let writer = self.settled().await?;
         let staging = self.staging.clone();
-        let ended = blocking(move || staging.end_extent(writer, expected)).await;
+        let ended = match self.writer.take().await {
+            Ok(writer) => blocking(move || staging.end_extent(writer, expected)).await,
+            Err(problem) => Err(problem),
+        };
         ended.map_err(|problem| StorageError::new(&self.staging.path, problem))
     }
 }

@@ -4,6 +4,7 @@
 //! anything that would lead out (`RESOLVE_BENEATH | NO_MAGICLINKS | NO_SYMLINKS`). There is no
 //! check of a name followed by another look at it, so there is nothing to race.
 
+mod behind;
 mod extents;
 mod holes;
 mod links;
@@ -46,7 +47,7 @@ impl LocalFs {
         Ok(Self { root: Arc::new(Root::open(path)?), stagings: Arc::new(Stagings::new(KEPT_FOR)) })
     }
 
-    /// The same, keeping what is unfinished for `age` instead of [`KEPT_FOR`](crate::KEPT_FOR) where it tidies up
+    /// The same, keeping what is unfinished for `age` instead of [`KEPT_FOR`] where it tidies up
     /// by itself.
     #[must_use]
     pub fn keep_unfinished(self, age: Duration) -> Self {

@@ -15,16 +15,8 @@ use std::{
     sync::Arc,
 };
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use ftpq_proto::{Digest, RemotePath};
-use rustix::{
-    fs::{FallocateFlags, OFlags},
-    io::Errno,
-};
-use tokio::task::{JoinHandle, spawn_blocking};
-
 use super::{
+    behind::Behind,
     blocking,
     publish::{NEW_FILE, PRIVATE_FILE, ReservedName, Target, set_metadata},
     root::Root,
@@ -34,6 +26,13 @@ use super::{
 use crate::{
     BLOCK, NewFile, Upload,
     error::{Problem, StorageError},
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use ftpq_proto::{Digest, RemotePath};
+use rustix::{
+    fs::{FallocateFlags, OFlags},
+    io::Errno,
 };
 
 pub(super) struct LocalUpload {
@@ -47,11 +46,7 @@ enum State {
     /// A file of one block at most touches the disk only when it is complete: one trip to the
     /// blocking threads for everything.
     Small(Vec<Bytes>),
-    /// A block may be on its way to the disk while the next one arrives.
-    Ready(Box<Staged>),
-    Writing(JoinHandle<Result<Box<Staged>, Problem>>),
-    /// An earlier call failed, or was dropped halfway.
-    Lost,
+    Large(Behind<Box<Staged>>),
 }
 
 impl LocalUpload {
@@ -61,7 +56,7 @@ impl LocalUpload {
         if !small {
             let (root, path, file) = (upload.root.clone(), upload.path.clone(), upload.file.clone());
             let staged = blocking(move || Staged::begin(&root, &path, file).map(Box::new)).await;
-            upload.state = State::Ready(staged.map_err(|problem| upload.error(problem))?);
+            upload.state = State::Large(Behind::Ready(staged.map_err(|problem| upload.error(problem))?));
         }
         Ok(upload)
     }
@@ -69,50 +64,44 @@ impl LocalUpload {
     fn error(&self, problem: Problem) -> StorageError {
         StorageError::new(&self.path, problem)
     }
-
-    /// The staged file, once the block before is written.
-    async fn settled(&mut self) -> Result<Box<Staged>, Problem> {
-        match std::mem::replace(&mut self.state, State::Lost) {
-            State::Ready(staged) => Ok(staged),
-            State::Writing(task) => task.await.unwrap_or_else(|error| Err(Problem::Io(error.into()))),
-            State::Small(_) | State::Lost => Err(Problem::Refused("writing has failed before")),
-        }
-    }
 }
 
 #[async_trait]
 impl Upload for LocalUpload {
     async fn write(&mut self, block: Bytes) -> Result<(), StorageError> {
-        if let State::Small(blocks) = &mut self.state {
-            let held: usize = blocks.iter().map(Bytes::len).sum();
-            let actual = (held + block.len()) as u64;
-            let announced = self.file.size.unwrap_or(0);
-            if actual > announced {
-                return Err(self.error(Problem::Length { announced, actual }));
+        let written = match &mut self.state {
+            State::Small(blocks) => {
+                let held: usize = blocks.iter().map(Bytes::len).sum();
+                let actual = (held + block.len()) as u64;
+                let announced = self.file.size.unwrap_or(0);
+                if actual > announced {
+                    Err(Problem::Length { announced, actual })
+                } else {
+                    blocks.push(block);
+                    Ok(())
+                }
             }
-            blocks.push(block);
-            return Ok(());
-        }
-        let mut staged = self.settled().await.map_err(|problem| self.error(problem))?;
-        self.state = State::Writing(spawn_blocking(move || staged.write(&block).map(|()| staged)));
-        Ok(())
+            State::Large(staged) => staged.next(move |staged| staged.write(&block)).await,
+        };
+        written.map_err(|problem| self.error(problem))
     }
 
     async fn commit(mut self: Box<Self>, expected: Digest) -> Result<Digest, StorageError> {
-        let committed = if let State::Small(blocks) = &mut self.state {
-            let blocks = std::mem::take(blocks);
-            let (root, path, file) = (self.root.clone(), self.path.clone(), self.file.clone());
-            blocking(move || {
-                let mut staged = Staged::begin(&root, &path, file)?;
-                blocks.iter().try_for_each(|block| staged.write(block))?;
-                staged.commit(expected)
-            })
-            .await
-        } else {
-            match self.settled().await {
+        let committed = match &mut self.state {
+            State::Small(blocks) => {
+                let blocks = std::mem::take(blocks);
+                let (root, path, file) = (self.root.clone(), self.path.clone(), self.file.clone());
+                blocking(move || {
+                    let mut staged = Staged::begin(&root, &path, file)?;
+                    blocks.iter().try_for_each(|block| staged.write(block))?;
+                    staged.commit(expected)
+                })
+                .await
+            }
+            State::Large(staged) => match staged.take().await {
                 Ok(staged) => blocking(move || staged.commit(expected)).await,
                 Err(problem) => Err(problem),
-            }
+            },
         };
         committed.map_err(|problem| self.error(problem))
     }

@@ -120,7 +120,6 @@ fn ctrl_c_during_a_transfer_gives_a_new_prompt_and_leaves_nothing() {
     until("the upload is under way", || world.server().process.bytes_written() > 16 << 20);
     terminal.press(Key::CtrlC).expect("interrupted");
     terminal.expect(PROMPT);
-    assert!(world.server().log.wait_for("WRITE /big").contains("cancelled"));
     terminal.line("LIST").expect("alpha.bin");
     terminal.expect(PROMPT);
     assert_eq!(visible_names(&world.served()), ["alpha.bin", "folder"]);

@@ -1,9 +1,9 @@
 //! Copying files and trees from one storage to another: the one way, in every direction.
 //!
-//! A tree is walked while it is copied (`tree.rs`). Files are copied side by side (`file.rs`), large ones
-//! by extents that are kept when everything else is lost (`large.rs`),
-//! limited by their number and by the bytes they may hold in buffers; folders are made before what
-//! is in them is needed, by the receiver. One file that fails does not stop the others.
+//! A tree is walked while it is copied (`tree.rs`). Files are copied side by side (`file.rs`), limited by
+//! their number and by the bytes they may hold in buffers; large ones go by extents, which are kept when
+//! everything else is lost (`large.rs`). Folders are made before what is in them is needed, by the
+//! receiver. One file that fails does not stop the others. `pipe.rs` is for what has no name here.
 //!
 //! A link stays a link, with the target that it has, if that leads to something in the tree; a copy of
 //! it elsewhere would lead out of the copy. `links.rs` is for who wants what links lead to instead. The

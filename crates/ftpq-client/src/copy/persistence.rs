@@ -33,7 +33,10 @@ impl Persistence {
     }
 
     /// Does `work` until it succeeds, or until it is not worth trying again.
-    pub(super) async fn again<T>(&self, mut work: impl AsyncFnMut() -> Result<T, CopyError>) -> Result<T, CopyError> {
+    pub(super) async fn again<T, F>(&self, mut work: impl FnMut() -> F) -> Result<T, CopyError>
+    where
+        F: Future<Output = Result<T, CopyError>>,
+    {
         let mut pause = Pause::new();
         loop {
             match work().await {

@@ -80,7 +80,7 @@ impl Pipe {
     /// Writes the file `source` to `output`, in order. No byte gets there before the part of the file
     /// that it is in was verified; interruptions are got over as in any copy.
     pub async fn put_out(&self, source: &RemotePath, output: &mut dyn Output) -> Result<Summary, PipeError> {
-        let begun = self.persistence.again(async || self.begin(source).await).await?;
+        let begun = self.persistence.again(|| self.begin(source)).await?;
         let bytes = match begun {
             Begun::Whole(whole) => {
                 let size = whole.len() as u64;
@@ -151,7 +151,7 @@ impl Pipe {
     }
 
     async fn extent(&self, file: &Pinned, extent: Extent) -> Result<Bytes, CopyError> {
-        let read = async || {
+        let read = || async {
             let reader = self.storage.open_extent(file, extent.index).await.map_err(|error| Side::Source.of(error))?;
             read_verified(&file.path, reader, Some(extent), extent.length).await
         };

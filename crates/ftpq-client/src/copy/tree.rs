@@ -4,6 +4,7 @@ use std::{cmp::Reverse, collections::HashSet, panic::resume_unwind, sync::Arc};
 
 use ftpq_proto::{Entry, Kind, LinkTarget, Name, RemotePath};
 use ftpq_storage::{Attributes, NewLink, Problem, StorageError};
+use futures_util::TryFutureExt;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::{JoinError, JoinSet},
@@ -416,13 +417,7 @@ async fn again<T, F>(copy: &Copy, side: Side, mut attempt: impl FnMut() -> F) ->
 where
     F: Future<Output = Result<T, StorageError>>,
 {
-    let mut pause = Pause::new();
-    loop {
-        match attempt().await.map_err(|error| side.of(error)) {
-            Err(error) if copy.persistence.tries_again(&error) => pause.wait().await,
-            done => return done,
-        }
-    }
+    copy.persistence.again(|| attempt().map_err(move |error| side.of(error))).await
 }
 
 /// The names in a folder that were dealt with, as long as they fit.

@@ -16,7 +16,7 @@ use super::{
     blocking,
     publish::Target,
     root::Root,
-    stage::{ExtentWriter, LocalStaging, StagedFile},
+    stage::{ExtentWriter, LocalStaging, StagedFile, staged_name},
     sweep,
 };
 use crate::{
@@ -73,17 +73,18 @@ impl Stagings {
         }
         target.check(file.overwrite, None)?;
         // Of two that begin the same at once, the second takes over from the first.
-        let _turn = self.turn(&StagedFile::name(&target, file)?);
-        let staged = match StagedFile::find(&target, file)?.and_then(|identity| self.supersede(identity)) {
+        let name = staged_name(&target, file)?;
+        let _turn = self.turn(&name);
+        let staged = match StagedFile::find(&target, &name)?.and_then(|identity| self.supersede(identity)) {
             Some(staged) if staged.suits(file) => staged,
             Some(_) => {
                 // Its last writer may still have it open, locked.
-                StagedFile::discard(root.sys(), &target, file)?;
-                Arc::new(StagedFile::open(root.sys(), &target, file)?)
+                root.sys().unlink(&target.folder, name.as_bytes())?;
+                Arc::new(StagedFile::open(root.sys(), &target, &name, file)?)
             }
             None => {
                 self.sweep_once(&target)?;
-                Arc::new(StagedFile::open(root.sys(), &target, file)?)
+                Arc::new(StagedFile::open(root.sys(), &target, &name, file)?)
             }
         };
         let staging = Arc::new(LocalStaging::new(staged, target, path.clone(), file)?);

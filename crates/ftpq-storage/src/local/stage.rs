@@ -83,19 +83,18 @@ pub(super) struct LocalStaging {
 
 impl StagedFile {
     /// Opens what is kept, or begins anew. [`Problem::Superseded`] if another process has it open.
-    pub(super) fn open(sys: &Sys, target: &Target, file: &LargeFile) -> Result<Self, Problem> {
-        let name = staged_name(target, file)?;
-        let (fd, stat) = match open_own(sys, target, &name, OFlags::CREATE)? {
+    pub(super) fn open(sys: &Sys, target: &Target, name: &Name, file: &LargeFile) -> Result<Self, Problem> {
+        let (fd, stat) = match open_own(sys, target, name, OFlags::CREATE)? {
             Some(own) => own,
             None => {
-                make_room(sys, target, &name)?;
-                open_own(sys, target, &name, OFlags::CREATE | OFlags::EXCL)?.ok_or(Problem::Superseded)?
+                make_room(sys, target, name)?;
+                open_own(sys, target, name, OFlags::CREATE | OFlags::EXCL)?.ok_or(Problem::Superseded)?
             }
         };
         let staged = Self {
             sys: sys.clone(),
             file: fd,
-            name,
+            name: name.clone(),
             identity: (stat.st_dev, stat.st_ino),
             extents: file.extents,
             writer: RwLock::new(0),
@@ -114,23 +113,13 @@ impl StagedFile {
         Ok(staged)
     }
 
-    /// The reserved name under which it is kept.
-    pub(super) fn name(target: &Target, file: &LargeFile) -> Result<Name, Problem> {
-        staged_name(target, file)
-    }
-
     /// The identity of the staged file, if there is one.
-    pub(super) fn find(target: &Target, file: &LargeFile) -> Result<Option<(u64, u64)>, Problem> {
-        match fs::statat(&target.folder, staged_name(target, file)?.as_bytes(), AtFlags::SYMLINK_NOFOLLOW) {
+    pub(super) fn find(target: &Target, name: &Name) -> Result<Option<(u64, u64)>, Problem> {
+        match fs::statat(&target.folder, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some((stat.st_dev, stat.st_ino))),
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// Removes what is kept.
-    pub(super) fn discard(sys: &Sys, target: &Target, file: &LargeFile) -> Result<(), Problem> {
-        Ok(sys.unlink(&target.folder, staged_name(target, file)?.as_bytes())?)
     }
 
     /// Whether it can be gone on with as `file`.
@@ -447,7 +436,7 @@ fn make_room(sys: &Sys, target: &Target, name: &Name) -> Result<(), Problem> {
 }
 
 /// The reserved name of what is kept for one owner and one final name.
-fn staged_name(target: &Target, file: &LargeFile) -> Result<Name, Problem> {
+pub(super) fn staged_name(target: &Target, file: &LargeFile) -> Result<Name, Problem> {
     let mut hasher = blake3::Hasher::new_derive_key("ftpq 2026-11-22 name of a staged file");
     hasher.update(file.owner.as_bytes());
     hasher.update(&[file.apart.is_some().into()]);

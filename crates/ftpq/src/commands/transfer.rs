@@ -29,7 +29,7 @@ pub(crate) struct TransferArgs {
     /// Leave files alone that exist
     #[arg(long)]
     no_clobber: bool,
-    /// Files, and parts of large files, in flight at the most
+    /// Files in flight at the most, and parts of each large file
     #[arg(short = 'j', long, default_value_t = 64, value_name = "N",
         value_parser = clap::value_parser!(u32).range(1..=256))]
     parallel: u32,

@@ -24,7 +24,7 @@ pub struct Session {
 impl Session {
     /// Sends CON, naming this client `agent`, and does not wait for the answer.
     pub async fn open(connection: Connection, agent: &str) -> Result<Self, CallError> {
-        let args = con::Args { versions: vec![VERSION], agent: agent.into(), features: Vec::new() };
+        let args = con::Args { versions: vec![VERSION], agent: agent.into(), features: Vec::new(), ticket: None };
         let mut call = Call::open(&connection, con::VERB, &RemotePath::root(), &args).await?;
         call.send.finish();
         let (answer, welcome) = watch::channel(None);

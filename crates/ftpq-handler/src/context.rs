@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use ftpq_proto::{RemotePath, Right, Rights, Spec, Status, UserPath};
+use ftpq_proto::{RemotePath, Right, Rights, Spec, Status, UserPath, commands::con::Limits};
 use ftpq_storage::Storage;
 use ftpq_transport::Fingerprint;
 
@@ -30,6 +30,8 @@ pub struct User {
     pub key: Fingerprint,
     /// What the user may do.
     pub rights: Rights,
+    /// How much of it.
+    pub limits: Limits,
 }
 
 /// The server as a whole.

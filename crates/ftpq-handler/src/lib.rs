@@ -51,7 +51,7 @@ use std::future::Future;
 pub use context::{Context, Service, User};
 pub use exchange::Exchange;
 pub use failure::Failure;
-pub use ftpq_proto::{Right, Rights, Spec, Status};
+pub use ftpq_proto::{Right, Rights, Spec, Status, commands::con::Limits};
 pub use registry::{RegisterError, Registered, Registry};
 use serde::{Serialize, de::DeserializeOwned};
 

@@ -23,6 +23,7 @@ pub mod path;
 pub mod rights;
 pub mod spec;
 pub mod status;
+pub mod ticket;
 
 pub use digest::Digest;
 pub use entry::{Entry, Kind, Timestamp};
@@ -33,6 +34,7 @@ pub use path::{Name, PathError, RemotePath, UserPath};
 pub use rights::{Right, Rights};
 pub use spec::Spec;
 pub use status::Status;
+pub use ticket::TicketSecret;
 
 /// The ALPN token of this protocol: one token per incompatible version.
 pub const ALPN: &[u8] = b"ftpq/1";

@@ -70,6 +70,8 @@ statuses! {
     NotAuthorised = 200, "not-authorised";
     /// The user is known but lacks the right.
     Forbidden = 201, "forbidden";
+    /// The ticket is spent, too old, or was never given out.
+    BadTicket = 202, "bad-ticket";
 
     /// Nothing has this name.
     NotFound = 300, "not-found";
@@ -111,6 +113,8 @@ statuses! {
     TimedOut = 505, "timed-out";
     /// The storage cannot do this.
     Unsupported = 506, "unsupported";
+    /// More than this user may have.
+    OverQuota = 507, "over-quota";
 
     /// The side that sent or ran the command gave it up.
     Cancelled = 600, "cancelled";

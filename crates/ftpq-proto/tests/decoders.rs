@@ -711,7 +711,7 @@ fn map<const N: usize>(fields: [(&str, Value); N]) -> Value {
 }
 
 fn args() -> con::Args {
-    con::Args { versions: vec![], agent: String::new(), features: vec![] }
+    con::Args { versions: vec![], agent: String::new(), features: vec![], ticket: None }
 }
 
 fn nobody() -> con::Welcome {
@@ -723,6 +723,8 @@ fn nobody() -> con::Welcome {
         user: String::new(),
         key: String::new(),
         rights: Rights::NONE,
+        limits: con::Limits::default(),
+        successor: None,
     }
 }
 
@@ -733,8 +735,9 @@ prop_compose! {
         versions in vec(any::<u32>(), 0..=FEATURES_MAX),
         agent in text(),
         features in vec(".{0,20}", 0..=FEATURES_MAX),
+        ticket in option::of(any::<[u8; 16]>()),
     ) -> con::Args {
-        con::Args { versions, agent, features }
+        con::Args { versions, agent, features, ticket: ticket.map(Into::into) }
     }
 }
 
@@ -745,8 +748,25 @@ prop_compose! {
         features in vec(".{0,20}", 0..=FEATURES_MAX),
         verbs in vec(spec(), 0..20),
         rights in rights(),
+        limits in limits(),
+        successor in option::of(successor()),
     ) -> con::Welcome {
-        con::Welcome { version, agent, features, verbs, user, key, rights }
+        con::Welcome { version, agent, features, verbs, user, key, rights, limits, successor }
+    }
+}
+
+prop_compose! {
+    fn limits()(
+        [bytes, files, rate] in [option::of(any::<u64>()), option::of(any::<u64>()), option::of(any::<u64>())],
+        expires in option::of(any::<i64>()),
+    ) -> con::Limits {
+        con::Limits { bytes, files, rate, expires }
+    }
+}
+
+prop_compose! {
+    fn successor()([key, signature] in [text(), text()], until: i64) -> con::Successor {
+        con::Successor { key, until, signature }
     }
 }
 

@@ -7,8 +7,8 @@ use std::{collections::BTreeMap, fmt::Debug, fs, path::Path};
 
 use ciborium::Value;
 use ftpq_proto::{
-    Digest, Entry, Hole, Holes, Kind, LinkTarget, Name, RemotePath, Right, Rights, Spec, Status, Timestamp, UploadId,
-    UserPath, VERSION, Version,
+    Digest, Entry, Hole, Holes, Kind, LinkTarget, Name, RemotePath, Right, Rights, Spec, Status, TicketSecret,
+    Timestamp, UploadId, UserPath, VERSION, Version,
     codec::{self, PREFIX_LEN},
     commands::{attr, begin, cd, commit, con, dwld, link, list, mkdir, mv, prove, read, rm, stat, upld, write},
     message::{Failed, Reply, Request, Response, Trailer},
@@ -76,7 +76,22 @@ fn verbs() -> Vec<Sample> {
         request(
             "con.request",
             con::VERB,
-            con::Args { versions: vec![VERSION, 2], agent: "ftpq/0.1.0".into(), features: vec!["extents".into()] },
+            con::Args {
+                versions: vec![VERSION, 2],
+                agent: "ftpq/0.1.0".into(),
+                features: vec!["extents".into()],
+                ticket: None,
+            },
+        ),
+        request(
+            "con.request-with-ticket",
+            con::VERB,
+            con::Args {
+                versions: vec![VERSION],
+                agent: "ftpq/0.1.0".into(),
+                features: vec![],
+                ticket: Some(TicketSecret::from([0x5a; 16])),
+            },
         ),
         reply(
             "con.reply",
@@ -91,6 +106,26 @@ fn verbs() -> Vec<Sample> {
                 user: "alice".into(),
                 key: "SHA256:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8".into(),
                 rights: Rights::ALL,
+                limits: con::Limits::default(),
+                successor: None,
+            },
+        ),
+        reply(
+            "con.reply-with-limits-and-successor",
+            con::Welcome {
+                version: VERSION,
+                agent: "ftpq/0.1.0".into(),
+                features: vec![],
+                verbs: vec![],
+                user: "alice".into(),
+                key: "SHA256:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8".into(),
+                rights: Rights::ALL,
+                limits: con::Limits { bytes: Some(1 << 30), files: Some(1000), rate: Some(1 << 20), expires: Some(-1) },
+                successor: Some(con::Successor {
+                    key: "SHA256:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8".into(),
+                    until: 1 << 32,
+                    signature: "MEUCIQD".into(),
+                }),
             },
         ),
         request("list.request", list::VERB, list::Args { path: UserPath::default() }),

@@ -26,7 +26,7 @@ use std::{
     time::SystemTime,
 };
 
-use ftpq_handler::User;
+use ftpq_handler::{Limits, User};
 use ftpq_proto::{Escaped, RemotePath, Rights, UserPath};
 use ftpq_transport::Fingerprint;
 
@@ -191,7 +191,12 @@ fn parse_line(line: &str) -> Result<Grant, String> {
         }
     }
     Ok(Grant {
-        user: User { name: name.ok_or("name= is missing")?, key, rights: rights.ok_or("rights= is missing")? },
+        user: User {
+            name: name.ok_or("name= is missing")?,
+            key,
+            rights: rights.ok_or("rights= is missing")?,
+            limits: Limits::default(),
+        },
         root: root.unwrap_or_default(),
     })
 }
@@ -258,7 +263,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("authorized_clients");
         let access = Access::open(&file).unwrap();
-        let user = User { name: "me".into(), key: key(), rights: Rights::ALL };
+        let user = User { name: "me".into(), key: key(), rights: Rights::ALL, limits: Limits::default() };
         assert_eq!(access.grant(user.key), None);
         access.authorise(&user).unwrap();
         access.authorise(&user).unwrap();

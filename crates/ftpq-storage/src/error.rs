@@ -107,6 +107,12 @@ pub enum Problem {
     /// The disk or the quota is full.
     #[error("no space left")]
     NoSpace,
+    /// More than this user may have.
+    #[error("over the quota: {0}")]
+    OverQuota(String),
+    /// This user lacks the right.
+    #[error("{0}")]
+    Forbidden(String),
     /// The operating system does not let this process.
     #[error("permission denied by the file system")]
     Denied,
@@ -142,6 +148,8 @@ impl Problem {
             Problem::DigestMismatch { .. } => Status::DigestMismatch,
             Problem::Length { .. } => Status::Truncated,
             Problem::NoSpace => Status::NoSpace,
+            Problem::OverQuota(_) => Status::OverQuota,
+            Problem::Forbidden(_) => Status::Forbidden,
             Problem::Denied => Status::StorageDenied,
             Problem::Io(_) => Status::Io,
             Problem::Remote { status, .. } => *status,

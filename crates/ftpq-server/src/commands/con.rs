@@ -31,6 +31,8 @@ impl Handler for Con {
             user: cx.user().name.clone(),
             key: cx.user().key.to_string(),
             rights: cx.user().rights,
+            limits: cx.user().limits,
+            successor: None,
         })
     }
 }

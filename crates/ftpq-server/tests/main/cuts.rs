@@ -206,6 +206,8 @@ async fn welcome(send: &mut SendHalf) {
         user: "anybody".into(),
         key: String::new(),
         rights: Rights::ALL,
+        limits: con::Limits::default(),
+        successor: None,
     };
     reply(send, &welcome).await;
     send.finish();

@@ -229,7 +229,7 @@ impl Raw {
 
 /// CON's arguments with these versions.
 pub(crate) fn con_with(versions: &[u32]) -> con::Args {
-    con::Args { versions: versions.to_vec(), agent: "test/1".into(), features: Vec::new() }
+    con::Args { versions: versions.to_vec(), agent: "test/1".into(), features: Vec::new(), ticket: None }
 }
 
 /// Arguments by name.

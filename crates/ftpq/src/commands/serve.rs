@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Context;
-use ftpq_handler::User;
+use ftpq_handler::{Limits, User};
 use ftpq_proto::{
     Escaped, Rights,
     commands::{prove, read, write},
@@ -120,7 +120,7 @@ fn open_access(home: &Home, file: &Path) -> anyhow::Result<Access> {
         let own = Identity::load_or_create(&home.client_identity())?;
         let plain = |name: &String| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "._-".contains(c));
         let name = env::var("USER").ok().filter(plain).unwrap_or_else(|| "owner".into());
-        let user = User { name, key: own.fingerprint(), rights: Rights::ALL };
+        let user = User { name, key: own.fingerprint(), rights: Rights::ALL, limits: Limits::default() };
         access.authorise(&user).with_context(|| format!("cannot write {}", shown(file)))?;
     }
     Ok(access)

@@ -8,6 +8,7 @@ use std::{
 use ftpq_proto::{RemotePath, Right, Rights, Spec, Status, UserPath, commands::con::Limits};
 use ftpq_storage::Storage;
 use ftpq_transport::Fingerprint;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::failure::Failure;
 
@@ -18,6 +19,7 @@ pub struct Context {
     cwd: RemotePath,
     storage: Arc<dyn Storage>,
     service: Arc<Service>,
+    turns: Arc<Semaphore>,
     subject: Mutex<Option<RemotePath>>,
 }
 
@@ -44,15 +46,16 @@ pub struct Service {
 }
 
 impl Context {
-    /// For dispatchers.
+    /// For dispatchers. Costly commands of the user share `turns`.
     pub fn new(
         user: Arc<User>,
         remote: SocketAddr,
         cwd: RemotePath,
         storage: Arc<dyn Storage>,
         service: Arc<Service>,
+        turns: Arc<Semaphore>,
     ) -> Self {
-        Self { user, remote, cwd, storage, service, subject: Mutex::new(None) }
+        Self { user, remote, cwd, storage, service, turns, subject: Mutex::new(None) }
     }
 
     /// Who asks.
@@ -82,6 +85,11 @@ impl Context {
             typed.resolve(&self.cwd).map_err(|error| Failure::new(Status::BadPath, format!("{typed}: {error}")))?;
         self.subject.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| path.clone());
         Ok(path)
+    }
+
+    /// Waits for a turn among the user's costly commands.
+    pub(crate) async fn turn(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        self.turns.clone().acquire_owned().await.map_err(Failure::internal)
     }
 
     /// Fails unless the user has `right`, for what a command needs beyond its verb's own right.

@@ -17,6 +17,7 @@
 mod error;
 mod hash;
 mod local;
+pub mod own_file;
 
 use std::{sync::Arc, time::Duration};
 

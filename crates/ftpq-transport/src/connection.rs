@@ -10,7 +10,7 @@ use crate::{
     fingerprint::Fingerprint,
     socket,
     stream::{RecvHalf, SendHalf},
-    tuning,
+    tuning::Windows,
 };
 
 /// One connection between two keys. Cheap to clone; all clones are the same connection.
@@ -74,9 +74,10 @@ impl Connection {
     }
 
     /// Grants the peer the windows and streams of somebody who is known.
-    pub fn settle(&self) {
-        self.inner.set_receive_window(tuning::CONNECTION_WINDOW.into());
-        self.inner.set_max_concurrent_bi_streams(tuning::STREAMS.into());
+    pub fn settle(&self, windows: Windows) {
+        self.inner.set_receive_window(windows.receive.into());
+        self.inner.set_send_window(windows.send);
+        self.inner.set_max_concurrent_bi_streams(windows.streams.into());
     }
 
     /// Ends the connection at once, whatever is in flight. `None` is a plain goodbye.
@@ -120,7 +121,7 @@ pub enum Closed {
         /// For a person, as the peer sent it.
         reason: String,
     },
-    /// Nothing was heard for [`tuning::IDLE`].
+    /// Nothing was heard for [`crate::tuning::IDLE`].
     #[error("the other side fell silent")]
     TimedOut,
     /// The other side has forgotten the connection: it was restarted.
@@ -129,6 +130,9 @@ pub enum Closed {
     /// This side ended it.
     #[error("the connection was given up")]
     Here,
+    /// The other side takes no connections from here now: it is full, or keeps this network out for a while.
+    #[error("the other side takes no connections from here at the moment")]
+    Refused,
     /// The two do not speak the same protocol (no common ALPN token or QUIC version).
     #[error("no common protocol version")]
     Version,
@@ -157,6 +161,9 @@ impl From<ConnectionError> for Closed {
                 if close.error_code == TransportErrorCode::crypto(NO_COMMON_ALPN) =>
             {
                 Closed::Version
+            }
+            ConnectionError::ConnectionClosed(close) if close.error_code == TransportErrorCode::CONNECTION_REFUSED => {
+                Closed::Refused
             }
             ConnectionError::TransportError(error) if error.code == TransportErrorCode::crypto(NO_COMMON_ALPN) => {
                 Closed::Version

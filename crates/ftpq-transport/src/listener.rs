@@ -1,6 +1,6 @@
 //! A server's end: a socket that takes connections.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use aws_lc_rs::hmac;
 use ftpq_proto::Status;
@@ -81,11 +81,32 @@ impl Incoming {
         SocketAddr::new(address.ip().to_canonical(), address.port())
     }
 
-    /// Goes through the handshake, within [`tuning::HANDSHAKE`].
-    pub async fn accept(mut self) -> Result<Connection, Closed> {
+    /// Whether it came from there: what was sent there has come back.
+    pub fn is_validated(&self) -> bool {
+        self.inner.remote_address_validated()
+    }
+
+    /// Has it prove its address first (Retry, RFC 9000 section 8.1.2). Nothing is kept for it meanwhile.
+    pub fn retry(self) {
+        // Fails only for one that has proved it.
+        let _ = self.inner.retry();
+    }
+
+    /// Turns it down with one small packet.
+    pub fn refuse(self) {
+        self.inner.refuse();
+    }
+
+    /// Drops it unanswered.
+    pub fn ignore(self) {
+        self.inner.ignore();
+    }
+
+    /// Goes through the handshake, within `patience`.
+    pub async fn accept(mut self, patience: Duration) -> Result<Connection, Closed> {
         self.config.transport_config(tuning::server(self.inner.remote_address().ip()));
         let connecting = self.inner.accept_with(Arc::new(self.config))?;
-        let inner = timeout(tuning::HANDSHAKE, connecting).await.map_err(|_| Closed::TimedOut)??;
+        let inner = timeout(patience, connecting).await.map_err(|_| Closed::TimedOut)??;
         Connection::new(inner, None).ok_or_else(|| Closed::Transport("the client proved no key".into()))
     }
 }

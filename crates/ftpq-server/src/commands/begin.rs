@@ -20,6 +20,10 @@ impl Handler for Begin {
         Spec::new(VERB, "begin a large upload, or go on with it").needs(Right::Write).repeatable()
     }
 
+    fn is_costly(&self, _: &Args) -> bool {
+        true
+    }
+
     async fn handle(&self, cx: &Context, args: Args, exchange: &mut Exchange) -> Result<Begun, Failure> {
         let path = cx.resolve(&args.path)?;
         if args.overwrite {

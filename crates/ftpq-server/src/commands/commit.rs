@@ -17,6 +17,10 @@ impl Handler for Commit {
         Spec::new(VERB, "finish a large upload").needs(Right::Write)
     }
 
+    fn is_costly(&self, _: &Args) -> bool {
+        true
+    }
+
     async fn handle(&self, cx: &Context, args: Args, _: &mut Exchange) -> Result<Committed, Failure> {
         let path = cx.resolve(&args.path)?;
         let staging = cx.storage().staging(&path, owner(cx), args.upload).await?;

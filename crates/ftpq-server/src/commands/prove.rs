@@ -16,6 +16,10 @@ impl Handler for Prove {
         Spec::new(VERB, "prove a part of a large upload").needs(Right::Write).repeatable()
     }
 
+    fn is_costly(&self, _: &Args) -> bool {
+        true
+    }
+
     async fn handle(&self, cx: &Context, args: Args, _: &mut Exchange) -> Result<Proved, Failure> {
         let path = cx.resolve(&args.path)?;
         let staging = cx.storage().staging(&path, owner(cx), args.upload).await?;

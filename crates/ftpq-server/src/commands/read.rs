@@ -17,6 +17,10 @@ impl Handler for Read {
         Spec::new(VERB, "download a part of a large file").needs(Right::Read).repeatable()
     }
 
+    fn is_costly(&self, args: &Args) -> bool {
+        args.digest_only
+    }
+
     async fn handle(&self, cx: &Context, args: Args, exchange: &mut Exchange) -> Result<Sent, Failure> {
         let path = cx.resolve(&args.path)?;
         let extents = cut(&path, args.size, args.extent)?;

@@ -18,6 +18,10 @@ impl Handler for Upld {
         Spec::new(VERB, "upload a file").needs(Right::Write)
     }
 
+    fn is_costly(&self, args: &Args) -> bool {
+        !args.holes.is_empty()
+    }
+
     async fn handle(&self, cx: &Context, args: Args, exchange: &mut Exchange) -> Result<Committed, Failure> {
         let path = cx.resolve(&args.path)?;
         if args.overwrite {

@@ -19,6 +19,10 @@ impl Handler for Write {
         Spec::new(VERB, "upload a part of a large file").needs(Right::Write).repeatable()
     }
 
+    fn is_costly(&self, args: &Args) -> bool {
+        !args.holes.is_empty()
+    }
+
     async fn handle(&self, cx: &Context, args: Args, exchange: &mut Exchange) -> Result<Written, Failure> {
         let path = cx.resolve(&args.path)?;
         let staging = cx.storage().staging(&path, owner(cx), args.upload).await?;

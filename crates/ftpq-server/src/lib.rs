@@ -9,12 +9,15 @@
 
 pub mod access;
 mod commands;
+pub mod config;
 mod dispatch;
 pub mod limits;
 mod observer;
 mod server;
 mod session;
+pub mod units;
 
 pub use access::Access;
+pub use config::{Config, ConfigError};
 pub use observer::{Event, Observer};
 pub use server::{BuildError, Server, ServerBuilder};

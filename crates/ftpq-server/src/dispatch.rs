@@ -147,7 +147,10 @@ async fn admit(session: &Session, grant: &Arc<Grant>, is_con: bool) -> Result<()
         return session.enter(grant);
     }
     match timeout(SETTLE, session.wait_settled()).await {
-        Ok(Settled::Welcome) => Ok(()),
+        Ok(Settled::Welcome) => {
+            session.grow();
+            Ok(())
+        }
         Ok(Settled::Refused(failed)) => Err(Failure::new(failed.status, failed.message)),
         Err(_) => Err(Failure::new(Status::TimedOut, "CON did not come in time")),
     }

@@ -50,8 +50,10 @@ pub(crate) enum Verdict {
 pub(crate) struct Pass {
     gate: Arc<Gate>,
     network: Network,
-    /// Until somebody is known.
-    unknown: Option<Share>,
+    /// What it may hold, whoever it is.
+    _least: Share,
+    /// Nobody is known there yet.
+    unknown: bool,
 }
 
 impl Gate {
@@ -80,11 +82,11 @@ impl Gate {
         if here >= self.limits.unknown_per_network || state.all >= self.limits.connections {
             return Verdict::Refuse;
         }
-        let Some(share) = self.memory.for_unknown() else { return Verdict::Ignore };
+        let Some(share) = self.memory.least() else { return Verdict::Ignore };
         state.all += 1;
         state.unknown += 1;
         *state.by_network.entry(network).or_default() += 1;
-        Verdict::Enter(Pass { gate: self.clone(), network, unknown: Some(share) })
+        Verdict::Enter(Pass { gate: self.clone(), network, _least: share, unknown: true })
     }
 
     /// Blames the network of `address`. Returns for how long it is kept out, if that begins with this.
@@ -96,9 +98,9 @@ impl Gate {
         Some((network, self.lock().penalties.add(network, offence, Instant::now())?))
     }
 
-    /// Memory for a connection of a client whose other connections hold so many KiB.
-    pub(crate) fn share(&self, held: u64) -> Option<Share> {
-        self.memory.for_client(held)
+    /// The budget of all connections.
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.memory
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -109,7 +111,7 @@ impl Gate {
 impl Pass {
     /// Somebody is known there.
     pub(crate) fn known(&mut self) {
-        if self.unknown.take().is_some() {
+        if std::mem::take(&mut self.unknown) {
             self.gate.lock().forget_unknown(self.network);
         }
     }

@@ -11,6 +11,7 @@
 pub mod access;
 mod clients;
 mod commands;
+pub mod config;
 mod dispatch;
 mod gate;
 pub mod limits;
@@ -20,8 +21,10 @@ pub mod pace;
 mod penalties;
 mod server;
 mod session;
+pub mod units;
 
 pub use access::Access;
+pub use config::{Config, ConfigError};
 pub use limits::Limits;
 pub use observer::{Event, Observer};
 pub use penalties::Network;

@@ -31,8 +31,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            memory: 512 * 1024 * 1024,
-            connections: 4096,
+            memory: 1024 * 1024 * 1024,
+            connections: 2048,
             connections_per_key: 64,
             unknown_per_network: 64,
             retry_from: 64,

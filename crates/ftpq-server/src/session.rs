@@ -21,6 +21,7 @@ use crate::{
     dispatch,
     gate::Pass,
     limits::{PARTING, SETTLE},
+    memory::LEAST,
     observer::Event,
     penalties::Offence,
     server::Shared,
@@ -111,13 +112,18 @@ impl Session {
         if self.member.get().is_some() {
             return Ok(());
         }
-        let gate = &self.server.gate;
-        let member = self.server.clients.enter(grant.user.key, |held| gate.share(held));
+        let member = self.server.clients.enter(grant.user.key);
         let message = "too many connections here at the moment: try again later, or with fewer";
         let member = member.ok_or_else(|| Failure::new(Status::Unavailable, message))?;
         // Another command was faster: then there is no need for this one's.
         let _ = self.member.set((grant.clone(), member));
         Ok(())
+    }
+
+    /// Gives a connection that does something more than the least, while there is memory.
+    pub(crate) fn grow(&self) {
+        let windows = self.member().and_then(|member| member.grow(self.server.gate.memory()));
+        windows.into_iter().for_each(|windows| self.connection.settle(windows));
     }
 
     /// What is counted of its client, once it is known.
@@ -134,9 +140,13 @@ impl Session {
             settled.get_or_insert(how);
             first
         });
-        if let Some(member) = self.member().filter(|_| first && welcome) {
+        if first && welcome {
             self.pass.lock().unwrap_or_else(PoisonError::into_inner).known();
-            self.connection.settle(member.share.windows);
+            // Where there is plenty, the first command need not wait for it.
+            match self.server.gate.memory().is_plenty() {
+                true => self.grow(),
+                false => self.connection.settle(LEAST),
+            }
         }
         first
     }

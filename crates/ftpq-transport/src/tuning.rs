@@ -60,7 +60,7 @@ pub const UNSETTLED_STREAMS: u32 = 2;
 pub const STREAMS: u32 = 256;
 
 /// Streams that a peer may have open when memory is short.
-pub const STREAMS_MIN: u32 = 8;
+pub const STREAMS_MIN: u32 = 4;
 
 /// A connection without any packet for this long is dead. Both sides' values count; the smaller wins.
 pub const IDLE: Duration = Duration::from_secs(30);

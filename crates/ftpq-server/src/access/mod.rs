@@ -104,28 +104,25 @@ impl Access {
     ) -> Result<Result<Arc<Grant>, Denied>, EditError> {
         let hash = TicketHash::of(secret);
         let spent = self.file.edit(|lines| {
-            let good = |line: &Line| match line {
-                Line::Invitation(invitation) => {
-                    invitation.hash == hash
-                        && invitation.until > Timestamp::now()
-                        && invitation.offer.is_open_to(address)
+            let good = |line: &String| match parse_line(line) {
+                Ok(Line::Invitation(invitation)) => {
+                    let Invitation { hash: its, until, offer } = invitation;
+                    (its == hash && until > Timestamp::now() && offer.is_open_to(address)).then_some(offer)
                 }
-                _ => false,
+                _ => None,
             };
-            let mut grant = None;
-            lines.retain_mut(|line| match parse_line(line) {
-                Ok(found) if good(&found) && grant.is_none() => {
-                    let Line::Invitation(invitation) = found else { return true };
-                    let made = invitation.offer.to(key);
-                    *line = made.to_line();
-                    grant = Some(made);
-                    true
-                }
-                // What the key was granted before did not let it in.
-                Ok(Line::Client(before)) => before.user.key != key,
-                _ => true,
-            });
-            grant
+            let (at, offer) = lines.iter().enumerate().find_map(|(at, line)| Some((at, good(line)?)))?;
+            let line = offer.to(key).to_line();
+            let others = |line: &String| !matches!(parse_line(line), Ok(Line::Client(grant)) if grant.user.key == key);
+            // What the key was granted before did not let it in.
+            *lines = lines
+                .iter()
+                .enumerate()
+                .filter(|(_, line)| others(line))
+                .map(|(number, before)| if number == at { &line } else { before })
+                .cloned()
+                .collect();
+            Some(())
         })?;
         if spent.is_none() {
             return Ok(Err(Denied::BadTicket));

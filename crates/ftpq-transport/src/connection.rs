@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use ftpq_proto::{Escaped, Status};
+use ftpq_proto::{Escaped, Status, commands::con::Successor};
 use quinn::{ConnectionError, Endpoint, TransportErrorCode, VarInt};
 use rustls::pki_types::CertificateDer;
 
@@ -10,6 +10,7 @@ use crate::{
     fingerprint::Fingerprint,
     socket,
     stream::{RecvHalf, SendHalf},
+    succession::{self, SuccessionError},
     tuning::Windows,
 };
 
@@ -25,14 +26,20 @@ pub struct Connection {
 impl Connection {
     /// `None` where the peer proved no key, which our TLS configurations do not let happen.
     pub(crate) fn new(inner: quinn::Connection, endpoint: Option<Endpoint>) -> Option<Self> {
-        let chain = inner.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
-        let peer = Fingerprint::of(chain.first()?).ok()?;
+        let peer = Fingerprint::of(&peer_certificate(&inner)?).ok()?;
         Some(Self { inner, peer, endpoint })
     }
 
     /// The key that the other side proved to hold.
     pub fn peer(&self) -> Fingerprint {
         self.peer
+    }
+
+    /// The key that the other side will have next, if it is its own word that says so; `None` where it has
+    /// that key already. `now`: seconds since 1970 (UTC).
+    pub fn verify_successor(&self, said: &Successor, now: i64) -> Result<Option<Fingerprint>, SuccessionError> {
+        let certificate = peer_certificate(&self.inner).ok_or(SuccessionError::Malformed)?;
+        succession::verify(&certificate, said, now)
     }
 
     /// Where the other side is now: it may move.
@@ -105,6 +112,11 @@ impl Connection {
     pub fn close_reason(&self) -> Option<Closed> {
         self.inner.close_reason().map(Closed::from)
     }
+}
+
+fn peer_certificate(connection: &quinn::Connection) -> Option<CertificateDer<'static>> {
+    let chain = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+    chain.into_iter().next()
 }
 
 /// Why a connection ended.

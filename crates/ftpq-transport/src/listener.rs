@@ -182,7 +182,7 @@ mod tests {
         let (address, keys) = (listener.local_addr(), trust.iter().map(|key| key.fingerprint()).collect::<Vec<_>>());
         let connecting =
             tokio::spawn(async move { connector.connect(&[address], &keys, Duration::from_secs(30)).await });
-        let server = listener.accept().await.unwrap().accept().await.unwrap();
+        let server = listener.accept().await.unwrap().accept(Duration::from_secs(10)).await.unwrap();
         (connecting.await.unwrap().unwrap(), server)
     }
 

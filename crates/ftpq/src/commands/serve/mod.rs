@@ -57,6 +57,10 @@ pub(crate) async fn run(home: &Home, global: &Global, args: Args) -> anyhow::Res
     let log = Log { quiet: global.quiet, parts: global.verbose > 0 };
     let server = Server::builder(storage, access).observer(log).keep_unfinished(age).build()?;
     let key = identity.fingerprint();
+    if let Some(listener) = listeners.first() {
+        // For `ftpq invite`; without it, that takes the usual port.
+        let _ = home.set_serving(listener.local_addr().port());
+    }
     let stop = Stop::listen()?;
     Screen { root: &root, listeners: &listeners, key, server: &server, list: &clients, clients: counts }.show();
     serve(server, listeners, stop).await

@@ -12,7 +12,7 @@ impl Handler for Attr {
     type Reply = Set;
 
     fn spec(&self) -> Spec {
-        Spec::new(VERB, "set mode and time of a folder").needs(Right::Write)
+        Spec::new(VERB, Right::Write, "set mode and time of a folder")
     }
 
     async fn handle(&self, cx: &Context, args: Args, _: &mut Exchange) -> Result<Set, Failure> {

@@ -17,7 +17,7 @@ impl Handler for Begin {
     type Reply = Begun;
 
     fn spec(&self) -> Spec {
-        Spec::new(VERB, "begin a large upload, or go on with it").needs(Right::Write).repeatable()
+        Spec::new(VERB, Right::Write, "begin a large upload, or go on with it").repeatable()
     }
 
     async fn handle(&self, cx: &Context, args: Args, exchange: &mut Exchange) -> Result<Begun, Failure> {

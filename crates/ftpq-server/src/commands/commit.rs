@@ -14,7 +14,7 @@ impl Handler for Commit {
     type Reply = Committed;
 
     fn spec(&self) -> Spec {
-        Spec::new(VERB, "finish a large upload").needs(Right::Write)
+        Spec::new(VERB, Right::Write, "finish a large upload")
     }
 
     async fn handle(&self, cx: &Context, args: Args, _: &mut Exchange) -> Result<Committed, Failure> {

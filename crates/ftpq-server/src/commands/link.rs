@@ -12,7 +12,7 @@ impl Handler for Link {
     type Reply = Linked;
 
     fn spec(&self) -> Spec {
-        Spec::new(VERB, "make a symbolic link").needs(Right::Write)
+        Spec::new(VERB, Right::Write, "make a symbolic link")
     }
 
     async fn handle(&self, cx: &Context, args: Args, _: &mut Exchange) -> Result<Linked, Failure> {

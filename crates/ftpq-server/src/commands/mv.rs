@@ -14,7 +14,7 @@ impl Handler for Mv {
     type Reply = Moved;
 
     fn spec(&self) -> Spec {
-        Spec::new(VERB, "rename or move a file or folder").needs(Right::Write)
+        Spec::new(VERB, Right::Write, "rename or move a file or folder")
     }
 
     async fn handle(&self, cx: &Context, args: Args, _: &mut Exchange) -> Result<Moved, Failure> {

@@ -15,7 +15,7 @@ impl Handler for Upld {
     type Reply = Committed;
 
     fn spec(&self) -> Spec {
-        Spec::new(VERB, "upload a file").needs(Right::Write)
+        Spec::new(VERB, Right::Write, "upload a file")
     }
 
     async fn handle(&self, cx: &Context, args: Args, exchange: &mut Exchange) -> Result<Committed, Failure> {

@@ -10,6 +10,7 @@
 pub mod access;
 mod commands;
 mod dispatch;
+mod guard;
 pub mod limits;
 mod observer;
 mod server;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ftpq_handler::User;
 use ftpq_proto::{RemotePath, Status, message::Failed};
 use ftpq_storage::{Storage, StorageError};
 use ftpq_transport::{Connection, Incoming};
@@ -10,7 +11,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{access::Grant, dispatch, limits::SETTLE, observer::Event, server::Shared};
+use crate::{access::Grant, dispatch, guard::Guard, limits::SETTLE, observer::Event, server::Shared};
 
 /// A connection and what is known of it.
 pub(crate) struct Session {
@@ -93,8 +94,12 @@ impl Session {
         }
     }
 
-    /// The storage as `grant` lets it be seen.
-    pub(crate) async fn view(&self, grant: &Grant) -> Result<Arc<dyn Storage>, StorageError> {
+    /// The storage as `grant` lets it be seen, and as `user` may use it.
+    pub(crate) async fn view(&self, grant: &Grant, user: &Arc<User>) -> Result<Arc<dyn Storage>, StorageError> {
+        Ok(Arc::new(Guard::new(user.clone(), self.part(grant).await?)))
+    }
+
+    async fn part(&self, grant: &Grant) -> Result<Arc<dyn Storage>, StorageError> {
         if grant.root.is_root() {
             return Ok(self.server.storage.clone());
         }

@@ -17,12 +17,6 @@ impl Handler for Attr {
 
     async fn handle(&self, cx: &Context, args: Args, _: &mut Exchange) -> Result<Set, Failure> {
         let path = cx.resolve(&args.path)?;
-        // The root was there before the user came, and closing it closes all. Nor may who can only add things
-        // close a folder to the server, or let everybody on its machine write there.
-        let harmless = |mode: u32| mode & 0o700 == 0o700 && mode & 0o002 == 0;
-        if path.is_root() || args.mode.is_some_and(|mode| !harmless(mode)) {
-            cx.require(Right::Delete)?;
-        }
         cx.storage().set_attributes(&path, Attributes { mode: args.mode, mtime: args.mtime }).await?;
         Ok(Set { path })
     }

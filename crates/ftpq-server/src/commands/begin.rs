@@ -22,9 +22,6 @@ impl Handler for Begin {
 
     async fn handle(&self, cx: &Context, args: Args, exchange: &mut Exchange) -> Result<Begun, Failure> {
         let path = cx.resolve(&args.path)?;
-        if args.overwrite {
-            cx.require(Right::Delete)?;
-        }
         let extents = cut(&path, args.size, args.extent)?;
         let Args { fresh, apart, sparse, overwrite, same, parents, .. } = args;
         let file = LargeFile { extents, owner: owner(cx), fresh, apart, sparse, overwrite, same, parents };

@@ -20,9 +20,6 @@ impl Handler for Commit {
     async fn handle(&self, cx: &Context, args: Args, _: &mut Exchange) -> Result<Committed, Failure> {
         let path = cx.resolve(&args.path)?;
         let staging = cx.storage().staging(&path, owner(cx), args.upload).await?;
-        if staging.overwrites() {
-            cx.require(Right::Delete)?;
-        }
         let Args { digest, mode, mtime, .. } = args;
         let digest = staging.commit(Publish { digest, mode, mtime }).await?;
         Ok(Committed { path, length: staging.extents().size(), digest })

@@ -17,9 +17,6 @@ impl Handler for Link {
 
     async fn handle(&self, cx: &Context, args: Args, _: &mut Exchange) -> Result<Linked, Failure> {
         let path = cx.resolve(&args.path)?;
-        if args.overwrite {
-            cx.require(Right::Delete)?;
-        }
         let Args { target, overwrite, accept_same, parents, mtime, .. } = args;
         cx.storage().make_link(&path, &target, NewLink { overwrite, accept_same, parents, mtime }).await?;
         Ok(Linked { path })

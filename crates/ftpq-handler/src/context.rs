@@ -68,7 +68,8 @@ impl Context {
         self.remote
     }
 
-    /// The files of this user, and no others.
+    /// The files of this user, and no others. What the user's rights do not allow fails with
+    /// [`Forbidden`](ftpq_storage::Problem::Forbidden), whatever the verb declares.
     pub fn storage(&self) -> &dyn Storage {
         &*self.storage
     }
@@ -92,7 +93,8 @@ impl Context {
         self.turns.clone().acquire_owned().await.map_err(Failure::internal)
     }
 
-    /// Fails unless the user has `right`, for what a command needs beyond its verb's own right.
+    /// Fails unless the user has `right`, for what a command needs beyond its verb's own right and does not do
+    /// through [`storage`](Self::storage), which asks by itself.
     pub fn require(&self, right: Right) -> Result<(), Failure> {
         if self.user.rights.contains(right) { Ok(()) } else { Err(Failure::forbidden(&self.user, right)) }
     }

@@ -30,7 +30,7 @@
 //!     type Reply = Reply;
 //!
 //!     fn spec(&self) -> Spec {
-//!         Spec::new("acme.size", "how many bytes a file has").needs(Right::List).repeatable()
+//!         Spec::new("acme.size", Right::List, "how many bytes a file has").repeatable()
 //!     }
 //!
 //!     async fn handle(&self, cx: &Context, args: Args, _: &mut Exchange) -> Result<Reply, Failure> {

@@ -126,7 +126,7 @@ mod tests {
         type Reply = ();
 
         fn spec(&self) -> Spec {
-            Spec::new(self.0, "does nothing")
+            Spec::for_everyone(self.0, "does nothing")
         }
 
         async fn handle(&self, _: &Context, (): (), _: &mut Exchange) -> Result<(), Failure> {

@@ -173,7 +173,7 @@ async fn handle(
     {
         return (None, Err(Failure::forbidden(&user, right)));
     }
-    let storage = match session.view(grant).await {
+    let storage = match session.view(grant, &user).await {
         Ok(storage) => storage,
         Err(error) => {
             let message = "the folder that is yours on this server cannot be opened: tell its owner";

@@ -14,6 +14,7 @@ mod commands;
 pub mod config;
 mod dispatch;
 mod gate;
+mod guard;
 pub mod limits;
 mod memory;
 mod observer;

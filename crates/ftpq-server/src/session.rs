@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex as StdMutex, OnceLock, PoisonError, Weak},
 };
 
-use ftpq_handler::Failure;
+use ftpq_handler::{Failure, User};
 use ftpq_proto::{RemotePath, Status, message::Failed};
 use ftpq_storage::{Storage, StorageError};
 use ftpq_transport::{Closed, Connection, Incoming};
@@ -20,6 +20,7 @@ use crate::{
     clients::Member,
     dispatch,
     gate::Pass,
+    guard::Guard,
     limits::{PARTING, SETTLE},
     memory::LEAST,
     observer::Event,
@@ -177,7 +178,7 @@ impl Session {
 
     /// Ends the connection if what its client was granted is not what it is granted now.
     fn check(&self) {
-        let Some((granted, _)) = self.member.get() else { return };
+        let Some((granted, _)) = self.member.get().filter(|_| !self.revoked.is_cancelled()) else { return };
         let (status, why) = match self.server.access.grant(granted.user.key, self.address()) {
             Ok(now) if now == *granted => return,
             // The client connects again by itself and goes on with what it may do now.
@@ -191,8 +192,12 @@ impl Session {
         self.server.tell(Event::Revoked { user: &user.name, key: user.key, remote, why });
     }
 
-    /// The storage as `grant` lets it be seen.
-    pub(crate) async fn view(&self, grant: &Grant) -> Result<Arc<dyn Storage>, StorageError> {
+    /// The storage as `grant` lets it be seen, and as `user` may use it.
+    pub(crate) async fn view(&self, grant: &Grant, user: &Arc<User>) -> Result<Arc<dyn Storage>, StorageError> {
+        Ok(Arc::new(Guard::new(user.clone(), self.part(grant).await?)))
+    }
+
+    async fn part(&self, grant: &Grant) -> Result<Arc<dyn Storage>, StorageError> {
         if grant.root.is_root() {
             return Ok(self.server.storage.clone());
         }

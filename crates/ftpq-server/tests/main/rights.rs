@@ -300,7 +300,7 @@ impl Handler for Count {
     type Reply = ();
 
     fn spec(&self) -> Spec {
-        Spec::new("COUNT", "count")
+        Spec::for_everyone("COUNT", "count")
     }
 
     async fn handle(&self, _: &Context, (): (), _: &mut Exchange) -> Result<(), Failure> {

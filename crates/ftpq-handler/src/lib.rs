@@ -45,6 +45,7 @@ mod context;
 mod exchange;
 mod failure;
 mod registry;
+mod room;
 
 use std::future::Future;
 
@@ -53,6 +54,7 @@ pub use exchange::Exchange;
 pub use failure::Failure;
 pub use ftpq_proto::{Right, Rights, Spec, Status, commands::con::Limits};
 pub use registry::{RegisterError, Registered, Registry};
+pub use room::Room;
 use serde::{Serialize, de::DeserializeOwned};
 
 /// One verb of a server.

@@ -8,6 +8,7 @@ use std::{
     },
 };
 
+use ftpq_handler::Room;
 use ftpq_transport::{Fingerprint, tuning::Windows};
 use tokio::sync::Semaphore;
 
@@ -20,6 +21,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Clients {
     limits: Limits,
+    /// Half of the memory: the other half is for connections.
+    room: Room,
     by_key: Mutex<HashMap<Fingerprint, Weak<Client>>>,
 }
 
@@ -30,6 +33,8 @@ pub(crate) struct Client {
     held: AtomicU64,
     /// Turns for costly commands.
     pub(crate) turns: Arc<Semaphore>,
+    /// For what is held of its bodies.
+    pub(crate) room: Room,
 }
 
 /// A connection's part in its client.
@@ -41,7 +46,7 @@ pub(crate) struct Member {
 
 impl Clients {
     pub(crate) fn new(limits: &Limits) -> Self {
-        Self { limits: limits.clone(), by_key: Mutex::default() }
+        Self { limits: limits.clone(), room: Room::new(limits.memory / 2), by_key: Mutex::default() }
     }
 
     /// Counts one more connection of `key`; `None` if it has too many.
@@ -50,7 +55,8 @@ impl Clients {
         by_key.retain(|_, client| client.strong_count() > 0);
         let client = by_key.get(&key).and_then(Weak::upgrade).unwrap_or_else(|| {
             let turns = Arc::new(Semaphore::new(self.limits.costly_per_key as usize));
-            let client = Arc::new(Client { held: AtomicU64::new(0), turns });
+            let room = self.room.part(self.limits.memory / 8);
+            let client = Arc::new(Client { held: AtomicU64::new(0), turns, room });
             by_key.insert(key, Arc::downgrade(&client));
             client
         });

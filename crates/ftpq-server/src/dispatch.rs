@@ -181,6 +181,7 @@ async fn handle(
         }
     };
     let Some(member) = session.member() else { return (None, Err(Failure::internal("a command before CON"))) };
+    exchange.set_room(member.client.room.clone());
     exchange.set_priority(registered.spec().priority);
     let remote = session.connection.remote_address();
     let cx =

@@ -7,8 +7,8 @@ use std::{
     time::Duration,
 };
 
-use ftpq_handler::{Handler, RegisterError, Registry, Service};
-use ftpq_proto::{Spec, Status};
+use ftpq_handler::{Handler, RegisterError, Registry, Service, Succession};
+use ftpq_proto::{Spec, Status, commands::con::Successor};
 use ftpq_storage::{KEPT_FOR, Storage};
 use ftpq_transport::Listener;
 use tokio::time::{sleep, timeout};
@@ -49,7 +49,15 @@ impl Server {
         let mut registry = Registry::new();
         let problem = commands::register_all(&mut registry).err();
         let (storage, observer) = (Arc::new(storage), Box::new(()));
-        ServerBuilder { registry, problem, storage, access, observer, keep_unfinished: KEPT_FOR }
+        ServerBuilder {
+            registry,
+            problem,
+            storage,
+            access,
+            observer,
+            keep_unfinished: KEPT_FOR,
+            succession: Succession::default(),
+        }
     }
 
     /// The verbs, in the order of their names.
@@ -126,6 +134,7 @@ pub struct ServerBuilder {
     access: Access,
     observer: Box<dyn Observer>,
     keep_unfinished: Duration,
+    succession: Succession,
 }
 
 impl ServerBuilder {
@@ -149,6 +158,12 @@ impl ServerBuilder {
         Self { keep_unfinished: age, ..self }
     }
 
+    /// Tells each client that is welcomed what `provider` says of the server's next key.
+    #[must_use]
+    pub fn successor(self, provider: impl Fn() -> Option<Successor> + Send + Sync + 'static) -> Self {
+        Self { succession: Succession::by(provider), ..self }
+    }
+
     /// The server, if all its verbs have names of their own.
     pub fn build(self) -> Result<Server, BuildError> {
         if let Some(problem) = self.problem {
@@ -157,6 +172,7 @@ impl ServerBuilder {
         let service = Service {
             agent: concat!("ftpq/", env!("CARGO_PKG_VERSION")).into(),
             verbs: self.registry.specs().cloned().collect(),
+            succession: self.succession,
         };
         Ok(Server {
             shared: Arc::new(Shared {

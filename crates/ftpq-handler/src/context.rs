@@ -1,11 +1,15 @@
 //! What a handler knows of the command it runs.
 
 use std::{
+    fmt,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use ftpq_proto::{RemotePath, Right, Rights, Spec, Status, UserPath, commands::con::Limits};
+use ftpq_proto::{
+    RemotePath, Right, Rights, Spec, Status, UserPath,
+    commands::con::{Limits, Successor},
+};
 use ftpq_storage::Storage;
 use ftpq_transport::Fingerprint;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -43,6 +47,30 @@ pub struct Service {
     pub agent: String,
     /// Its verbs, in the order of their names.
     pub verbs: Vec<Spec>,
+    /// What it says of the key that it will have next.
+    pub succession: Succession,
+}
+
+/// What a server says of the key that it will have next: asked for at each CON. The default says nothing.
+#[derive(Clone, Default)]
+pub struct Succession(Option<Arc<dyn Fn() -> Option<Successor> + Send + Sync>>);
+
+impl Succession {
+    /// Says what `provider` returns.
+    pub fn by(provider: impl Fn() -> Option<Successor> + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(provider)))
+    }
+
+    /// What there is to say now.
+    pub fn now(&self) -> Option<Successor> {
+        self.0.as_ref().and_then(|provider| provider())
+    }
+}
+
+impl fmt::Debug for Succession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Succession").finish_non_exhaustive()
+    }
 }
 
 impl Context {

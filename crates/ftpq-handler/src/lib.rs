@@ -49,7 +49,7 @@ mod room;
 
 use std::future::Future;
 
-pub use context::{Context, Service, User};
+pub use context::{Context, Service, Succession, User};
 pub use exchange::Exchange;
 pub use failure::Failure;
 pub use ftpq_proto::{Right, Rights, Spec, Status, commands::con::Limits};

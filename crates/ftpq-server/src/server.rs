@@ -8,8 +8,8 @@ use std::{
     time::Duration,
 };
 
-use ftpq_handler::{Handler, RegisterError, Registry, Service};
-use ftpq_proto::{Spec, Status};
+use ftpq_handler::{Handler, RegisterError, Registry, Service, Succession};
+use ftpq_proto::{Spec, Status, commands::con::Successor};
 use ftpq_storage::{KEPT_FOR, Storage};
 use ftpq_transport::Listener;
 use tokio::time::{interval, sleep, timeout};
@@ -64,6 +64,7 @@ impl Server {
             observer,
             keep_unfinished: KEPT_FOR,
             limits: Limits::default(),
+            succession: Succession::default(),
         }
     }
 
@@ -171,6 +172,7 @@ pub struct ServerBuilder {
     observer: Box<dyn Observer>,
     keep_unfinished: Duration,
     limits: Limits,
+    succession: Succession,
 }
 
 impl ServerBuilder {
@@ -200,6 +202,12 @@ impl ServerBuilder {
         Self { limits, ..self }
     }
 
+    /// Tells each client that is welcomed what `provider` says of the server's next key.
+    #[must_use]
+    pub fn successor(self, provider: impl Fn() -> Option<Successor> + Send + Sync + 'static) -> Self {
+        Self { succession: Succession::by(provider), ..self }
+    }
+
     /// The server, if all its verbs have names of their own.
     pub fn build(self) -> Result<Server, BuildError> {
         if let Some(problem) = self.problem {
@@ -208,6 +216,7 @@ impl ServerBuilder {
         let service = Service {
             agent: concat!("ftpq/", env!("CARGO_PKG_VERSION")).into(),
             verbs: self.registry.specs().cloned().collect(),
+            succession: self.succession,
         };
         Ok(Server {
             shared: Arc::new(Shared {

@@ -1,9 +1,9 @@
 //! A server's end: a socket that takes connections.
 
 use std::{
-    io,
+    fmt, io,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -20,13 +20,17 @@ use crate::{
 };
 
 /// A UDP socket on which a server takes connections. Clones share it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Listener {
     endpoint: Endpoint,
     /// What the next connection is taken with.
     config: Arc<Mutex<ServerConfig>>,
+    /// Runs before each connection is taken.
+    before_each: Arc<OnceLock<Hook>>,
     address: SocketAddr,
 }
+
+type Hook = Box<dyn Fn() + Send + Sync>;
 
 impl Listener {
     /// Binds `address`. Port 0 takes a free one; `[::]` takes IPv4 as well.
@@ -45,7 +49,7 @@ impl Listener {
             Ok((endpoint.local_addr()?, endpoint))
         };
         let (address, endpoint) = bind().map_err(|error| BindError::Socket { address, error })?;
-        Ok(Self { endpoint, config: Arc::new(Mutex::new(config)), address })
+        Ok(Self { endpoint, config: Arc::new(Mutex::new(config)), before_each: Arc::default(), address })
     }
 
     /// Takes connections as `identity` from now on. Those that are there go on.
@@ -58,6 +62,12 @@ impl Listener {
         Ok(())
     }
 
+    /// Runs `hook` before each connection is taken: it may still [change the identity](Self::change_identity).
+    /// It must be quick, since nothing else happens meanwhile. The first hook counts.
+    pub fn before_each(&self, hook: impl Fn() + Send + Sync + 'static) {
+        let _ = self.before_each.set(Box::new(hook));
+    }
+
     /// Where it listens: the port that port 0 got.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
@@ -66,6 +76,7 @@ impl Listener {
     /// The next connection attempt; `None` once it is closed.
     pub async fn accept(&self) -> Option<Incoming> {
         let inner = self.endpoint.accept().await?;
+        self.before_each.get().iter().for_each(|hook| hook());
         let config = self.config().clone();
         Some(Incoming { inner, config })
     }
@@ -83,6 +94,12 @@ impl Listener {
 
     fn config(&self) -> MutexGuard<'_, ServerConfig> {
         self.config.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Listener").field(&self.address).finish()
     }
 }
 
@@ -191,7 +208,8 @@ mod tests {
         let [old, new] = [(); 2].map(|()| Identity::generate().unwrap());
         let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into(), &old).unwrap();
         let (before, server_before) = meet(&listener, &[&old, &new]).await;
-        listener.clone().change_identity(&new).unwrap();
+        let (same, next) = (listener.clone(), new.clone());
+        listener.before_each(move || same.change_identity(&next).unwrap());
         let (after, _server_after) = meet(&listener, &[&old, &new]).await;
         assert_eq!((before.peer(), after.peer()), (old.fingerprint(), new.fingerprint()));
         let said = old.announce(new.fingerprint(), 1).unwrap();

@@ -32,7 +32,7 @@ impl Handler for Con {
             key: cx.user().key.to_string(),
             rights: cx.user().rights,
             limits: cx.user().limits,
-            successor: None,
+            successor: cx.service().succession.now(),
         })
     }
 }

@@ -26,10 +26,11 @@ impl StorageError {
         self.problem.status()
     }
 
-    /// The path in front of the text; what a server says names it already.
+    /// The path in front of the text; what a server says names it already, and what a user may not do is
+    /// no matter of one path.
     fn subject(&self) -> String {
         match self.problem {
-            Problem::Remote { .. } => String::new(),
+            Problem::Remote { .. } | Problem::Forbidden(_) => String::new(),
             _ => format!("{}: ", self.path),
         }
     }

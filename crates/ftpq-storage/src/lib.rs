@@ -18,6 +18,7 @@ mod blocking;
 mod error;
 mod hash;
 mod local;
+pub mod own_file;
 
 use std::{sync::Arc, time::Duration};
 

@@ -22,7 +22,13 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::transfer::shown;
-use crate::{exit::Ended, global::Global, home::Home, output::say};
+use crate::{
+    exit::Ended,
+    global::Global,
+    home::Home,
+    output::say,
+    rotation::{Keeper, Rotation},
+};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -44,18 +50,19 @@ pub(crate) struct Args {
 pub(crate) async fn run(home: &Home, global: &Global, args: Args) -> anyhow::Result<()> {
     raise_open_files();
     let root = open_root(args.root)?;
-    let identity = match &global.identity {
-        Some(file) => Identity::load(file)?,
-        None => Identity::load_or_create(&home.server_identity())?,
-    };
+    let rotation = Rotation::of(home, global);
+    let identity = rotation.load(jiff::Timestamp::now())?;
     let clients = args.authorized_clients.unwrap_or_else(|| home.authorized_clients());
     let access = open_access(home, &clients)?;
     let listeners = listen(&args.listen, global.port, &identity)?;
+    let keeper = Keeper::start(rotation, identity.clone(), &listeners);
     let age = Duration::from_secs(args.keep_unfinished * 24 * 60 * 60);
     let storage = LocalFs::open(&root).with_context(|| shown(&root))?.keep_unfinished(age);
     let count = access.count();
     let log = Log { quiet: global.quiet, parts: global.verbose > 0 };
-    let server = Server::builder(storage, access).observer(log).keep_unfinished(age).build()?;
+    let next_key = keeper.screen_line();
+    let builder = Server::builder(storage, access).observer(log).keep_unfinished(age);
+    let server = builder.successor(move || keeper.say()).build()?;
 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -64,8 +71,9 @@ pub(crate) async fn run(home: &Home, global: &Global, args: Args) -> anyhow::Res
     screen.extend(listeners.iter().map(|listener| format!("  listening    {} (UDP)", listener.local_addr())));
     let port = listeners.first().map_or(global.port, |listener| listener.local_addr().port());
     let (own, host) = (at("localhost", port), at(&host_name(), port));
+    screen.push(format!("  key          {}", identity.fingerprint()));
+    screen.extend(next_key);
     screen.extend([
-        format!("  key          {}", identity.fingerprint()),
         format!("  verbs        {}", verbs.join(" ")),
         format!("  clients      {count} in {}", shown(&clients)),
         format!("  from here    ftpq ls -s {own}"),

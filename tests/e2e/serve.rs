@@ -46,7 +46,7 @@ fn the_start_screen_says_what_is_served_where_and_for_whom() {
         "ATTR BEGIN CD COMMIT CON DWLD LINK LIST MKDIR MV PROVE READ RM STAT UPLD WRITE".into(),
         format!("1 in {}", world.authorized_clients().display()),
         format!("ftpq ls -s localhost:{port}"),
-        "ftpq con ".into(),
+        "ftpq invite".into(),
     ] {
         assert!(screen.contains(&text), "{text:?} in {screen}");
     }

@@ -40,7 +40,7 @@ enum Command {
 struct ShowArgs {
     /// Of the server that you run, and of the next key that it announces, instead of this client
     #[arg(long)]
-    server: bool,
+    of_server: bool,
 }
 
 #[derive(clap::Args)]
@@ -60,8 +60,8 @@ struct RotateArgs {
 pub(crate) fn run(home: &Home, global: &Global, args: Args) -> anyhow::Result<()> {
     let rotation = Rotation::of(home, global);
     match args.command.unwrap_or(Command::Show(args.show)) {
-        Command::Show(ShowArgs { server: true }) => show_server(&rotation),
-        Command::Show(ShowArgs { server: false }) => show_client(home, global),
+        Command::Show(ShowArgs { of_server: true }) => show_server(&rotation),
+        Command::Show(ShowArgs { of_server: false }) => show_client(home, global),
         Command::Rotate(RotateArgs { now: true, .. }) => end(&rotation),
         Command::Rotate(RotateArgs { cancel: true, .. }) => cancel(&rotation),
         Command::Rotate(RotateArgs { overlap, .. }) => begin(&rotation, overlap),

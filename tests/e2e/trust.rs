@@ -45,7 +45,7 @@ fn a_changed_key_is_an_error_that_shows_both() {
     for args in [&["ls"][..], &["ls", "--accept-new"], &["con", "--accept-new"]] {
         let line = world.client_of(&world.stranger()).args(args).run().fails(4, "CHANGED");
         assert!(line.contains(&old) && line.contains(&world.server().key), "{line}");
-        assert!(line.contains("known_servers"), "{line}");
+        assert!(line.contains(&format!("ftpq servers remove {}", world.server().name())), "{line}");
     }
     let known = fs::read_to_string(world.stranger().join("known_servers")).unwrap();
     assert!(known.contains(&old) && !known.contains(&world.server().key), "{known}");

@@ -3,7 +3,7 @@
 
 use std::io::{self, Write};
 
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 use ftpq_transport::Identity;
 use jiff::{SignedDuration, Timestamp};
 
@@ -15,17 +15,14 @@ use crate::{
 };
 
 #[derive(clap::Args)]
-#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Option<Command>,
-    #[command(flatten)]
-    show: ShowArgs,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Print a fingerprint; what `ftpq key` does alone
+    /// Print the fingerprint of this client's key, as `ftpq key` does alone, or of the server's
     Show(ShowArgs),
     /// Give the server that you run another key, which it announces first
     ///
@@ -38,9 +35,15 @@ enum Command {
 
 #[derive(clap::Args)]
 struct ShowArgs {
-    /// Of the server that you run, and of the next key that it announces, instead of this client
-    #[arg(long)]
-    of_server: bool,
+    /// Whose: this client's, or the server's that you run, with the next one that it announces
+    #[arg(value_enum, default_value_t = Side::Client)]
+    whose: Side,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Side {
+    Client,
+    Server,
 }
 
 #[derive(clap::Args)]
@@ -59,9 +62,9 @@ struct RotateArgs {
 
 pub(crate) fn run(home: &Home, global: &Global, args: Args) -> anyhow::Result<()> {
     let rotation = Rotation::of(home, global);
-    match args.command.unwrap_or(Command::Show(args.show)) {
-        Command::Show(ShowArgs { of_server: true }) => show_server(&rotation),
-        Command::Show(ShowArgs { of_server: false }) => show_client(home, global),
+    match args.command.unwrap_or(Command::Show(ShowArgs { whose: Side::Client })) {
+        Command::Show(ShowArgs { whose: Side::Client }) => show_client(home, global),
+        Command::Show(ShowArgs { whose: Side::Server }) => show_server(&rotation),
         Command::Rotate(RotateArgs { now: true, .. }) => end(&rotation),
         Command::Rotate(RotateArgs { cancel: true, .. }) => cancel(&rotation),
         Command::Rotate(RotateArgs { overlap, .. }) => begin(&rotation, overlap),

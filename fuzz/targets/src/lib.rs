@@ -12,12 +12,14 @@ mod extents;
 mod input;
 mod messages;
 mod paths;
+mod session;
 mod text;
 
 pub use extents::extents;
 pub use input::Input;
 pub use messages::{frame, messages};
 pub use paths::{link_target, path};
+pub use session::{session, stop_session};
 pub use text::escape;
 
 /// A target: takes any bytes, and panics if they break a promise.
@@ -31,4 +33,5 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("link_target", link_target),
     ("messages", messages),
     ("path", path),
+    ("session", session),
 ];

@@ -41,6 +41,7 @@ targets! {
     link_target 20_000,
     messages 20_000,
     path 4_000,
+    session 100,
 }
 
 /// A target is in the table, in a test above, in cargo-fuzz's list, and has a corpus.
@@ -62,6 +63,7 @@ fn every_target_is_everywhere() {
 
 /// Replays the corpus, then runs changed inputs.
 fn run(name: &'static str, executions: u64) {
+    let _cleaner = (name == "session").then_some(StopSession);
     let (_, target) = TARGETS.iter().find(|(target, _)| *target == name).unwrap();
     let corpus = corpus(name);
     for (seed, input) in &corpus {
@@ -79,6 +81,15 @@ fn run(name: &'static str, executions: u64) {
         done += 1;
     }
     println!("fuzz: {name} {done} executions");
+}
+
+/// Leaves no server behind, also after a failure.
+struct StopSession;
+
+impl Drop for StopSession {
+    fn drop(&mut self) {
+        ftpq_fuzz_targets::stop_session();
+    }
 }
 
 /// Runs `target`, and if it panics says on what.

@@ -24,6 +24,8 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
 
     let mut violations = check_verbs(&files);
     violations.extend(check_providers(&tree));
+    let manifest = File { path: "Cargo.toml".into(), text: fs::read_to_string(project::root()?.join("Cargo.toml"))? };
+    violations.extend(check_root(&manifest)?);
     for file in &files {
         violations.extend(if file.path.ends_with(".rs") { check_source(file) } else { check_manifest(file)? });
     }
@@ -144,6 +146,10 @@ fn check_manifest(file: &File) -> Result<Vec<Violation>> {
     let manifest: toml::Table = file.text.parse().with_context(|| file.path.clone())?;
     let name = manifest.get("package").and_then(|package| package.get("name")?.as_str()).unwrap_or_default();
     let mut found = Vec::new();
+    // What cargo-fuzz builds is outside of the workspace.
+    if !inherits_lints(&manifest) && file.path != "fuzz/Cargo.toml" {
+        found.push(file.violation(1, "does not say `[lints] workspace = true`: `unsafe` would be allowed"));
+    }
     let arrows = ARROWS.iter().find(|(from, _)| *from == name).map(|(_, to)| *to);
     if arrows.is_none() && in_library(&file.path.replace("Cargo.toml", "src/")) {
         found.push(file.violation(1, "a new library: say in xtask/src/tidy.rs what it may depend on"));
@@ -160,6 +166,19 @@ fn check_manifest(file: &File) -> Result<Vec<Violation>> {
         }
     }
     Ok(found)
+}
+
+/// Without them, anything goes.
+fn inherits_lints(manifest: &toml::Table) -> bool {
+    let inherited = manifest.get("lints").and_then(|lints| lints.get("workspace")?.as_bool());
+    inherited == Some(true) || manifest.get("package").is_none()
+}
+
+/// What all crates inherit.
+fn check_root(file: &File) -> Result<Option<Violation>> {
+    let manifest: toml::Table = file.text.parse().with_context(|| file.path.clone())?;
+    let lint = || manifest.get("workspace")?.get("lints")?.get("rust")?.get("unsafe_code")?.as_str();
+    Ok((lint() != Some("forbid")).then(|| file.violation(1, "`unsafe_code` is not forbidden")))
 }
 
 /// A verb has the same file name in every layer.
@@ -328,20 +347,33 @@ mod tests {
     #[test]
     fn arrows_point_one_way() {
         let client = "crates/ftpq-client/Cargo.toml";
-        let head = "[package]\nname = \"ftpq-client\"\n[dependencies]\nftpq-proto.workspace = true\n";
+        let head = "[lints]\nworkspace = true\n[package]\nname = \"ftpq-client\"\n[dependencies]\nftpq-proto.workspace = true\n";
         assert!(bad_dependencies(client, head).is_empty());
         assert_eq!(
             bad_dependencies(client, &format!("{head}ftpq-server.workspace = true\n")),
-            ["crates/ftpq-client/Cargo.toml:5: ftpq-client must not depend on ftpq-server"]
+            ["crates/ftpq-client/Cargo.toml:7: ftpq-client must not depend on ftpq-server"]
         );
         assert!(bad_dependencies(client, &format!("{head}[dev-dependencies]\nftpq-server = \"1\"")).is_empty());
         let renamed =
             format!("{head}[target.'cfg(unix)'.dependencies]\nq = {{ package = \"quinn\", version = \"1\" }}");
         assert_eq!(bad_dependencies(client, &renamed).len(), 1);
-        let proto = "[package]\nname = \"ftpq-proto\"\n[dependencies]\ntokio = \"1\"\nrustix = \"1\"";
+        let proto = "[lints]\nworkspace = true\n[package]\nname = \"ftpq-proto\"\n[dependencies]\ntokio = \"1\"\nrustix = \"1\"";
         assert_eq!(bad_dependencies("crates/ftpq-proto/Cargo.toml", proto).len(), 2);
-        assert_eq!(bad_dependencies("crates/ftpq-new/Cargo.toml", "[package]\nname = \"ftpq-new\"").len(), 1);
-        assert!(bad_dependencies("crates/ftpq/Cargo.toml", "[package]\nname = \"ftpq\"").is_empty());
+        let new = |name: &str| format!("[lints]\nworkspace = true\n[package]\nname = \"{name}\"");
+        assert_eq!(bad_dependencies("crates/ftpq-new/Cargo.toml", &new("ftpq-new")).len(), 1);
+        assert!(bad_dependencies("crates/ftpq/Cargo.toml", &new("ftpq")).is_empty());
+    }
+
+    #[test]
+    fn unsafe_code_is_forbidden_everywhere() {
+        let bare = "[package]\nname = \"ftpq\"";
+        for lints in ["", "\n[lints]\nworkspace = false", "\n[lints.rust]\nunsafe_code = \"allow\""] {
+            assert_eq!(bad_dependencies("crates/ftpq/Cargo.toml", &format!("{bare}{lints}")).len(), 1, "{lints}");
+        }
+        assert!(bad_dependencies("fuzz/Cargo.toml", bare).is_empty());
+        let root = |level: &str| file("Cargo.toml", &format!("[workspace.lints.rust]\nunsafe_code = \"{level}\""));
+        assert_eq!(check_root(&root("forbid")).unwrap(), None);
+        assert!(check_root(&root("deny")).unwrap().is_some() && check_root(&file("Cargo.toml", "")).unwrap().is_some());
     }
 
     #[test]

@@ -15,8 +15,8 @@ mod progress;
 mod remote;
 mod session;
 
-pub use known_servers::KnownServers;
+pub use known_servers::{Known, KnownServers};
 pub use link::{Dialer, Link};
 pub use progress::{FileId, Progress};
 pub use remote::Remote;
-pub use session::{CallError, Session};
+pub use session::{CallError, Hello, Learn, Session};

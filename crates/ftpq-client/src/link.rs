@@ -15,33 +15,48 @@ use std::{
     time::Duration,
 };
 
+use ftpq_proto::{TicketSecret, commands::con};
 use ftpq_transport::{ConnectError, Connector, Fingerprint};
 use tokio::{
     sync::Mutex,
     time::{Instant, sleep, timeout},
 };
 
-use crate::session::{CallError, Session};
+use crate::{
+    known_servers::Known,
+    session::{CallError, Hello, Learn, Session},
+};
 
 /// How to reach a server, and how to know it again.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Dialer {
     /// Connects as this client.
     pub connector: Connector,
     /// Where the server is.
     pub addresses: Vec<SocketAddr>,
-    /// The keys that it may have.
-    pub trust: Vec<Fingerprint>,
+    /// The keys that it may have. Once it was met, only those that are known of it count.
+    pub trust: Vec<Known>,
     /// What this client calls itself.
     pub agent: String,
+    /// Brought to the first connection, and never again.
+    pub ticket: Option<TicketSecret>,
+    /// Told at each connection which key the server has and which it will have next.
+    pub learn: Option<Learn>,
     /// How long to wait for the server's answer.
     pub patience: Duration,
 }
 
 impl Dialer {
-    async fn dial(&self, patience: Duration) -> Result<Session, ConnectError> {
-        let connection = self.connector.connect(&self.addresses, &self.trust, patience).await?;
-        match timeout(patience, Session::open(connection, &self.agent)).await {
+    async fn dial(
+        &self,
+        trust: &[Known],
+        ticket: Option<TicketSecret>,
+        patience: Duration,
+    ) -> Result<Session, ConnectError> {
+        let keys: Vec<_> = trust.iter().flat_map(Known::keys).collect();
+        let connection = self.connector.connect(&self.addresses, &keys, patience).await?;
+        let hello = Hello { agent: self.agent.clone(), ticket, learn: self.learn.clone() };
+        match timeout(patience, Session::open_with(connection, hello)).await {
             Ok(Ok(session)) => Ok(session),
             Ok(Err(CallError::Closed(closed))) => Err(ConnectError::Failed(closed)),
             _ => Err(ConnectError::NoAnswer),
@@ -60,6 +75,8 @@ pub struct Link {
 
 struct State {
     session: Session,
+    /// The key that the server was to have next, as known before this session.
+    next: Option<Fingerprint>,
     /// Why the last attempt failed, and how many have in a row.
     failure: Option<Arc<ConnectError>>,
     failures: u32,
@@ -68,17 +85,20 @@ struct State {
 impl Link {
     /// Connects.
     pub async fn open(dialer: Dialer) -> Result<Arc<Self>, ConnectError> {
-        let session = dialer.dial(dialer.patience).await?;
+        let mut dialer = dialer;
+        let ticket = dialer.ticket.take();
+        let session = dialer.dial(&dialer.trust, ticket, dialer.patience).await?;
         // From now on the server is the one that was met.
-        let dialer = Dialer { trust: vec![session.connection().peer()], ..dialer };
-        let link = Self::new(session, Some(dialer.clone()));
+        let met = session.connection().peer();
+        let next = dialer.trust.iter().find(|known| known.key == met).and_then(|known| known.next);
+        let link = Self::new(session, next, Some(dialer.clone()));
         tokio::spawn(watch(Arc::downgrade(&link), dialer));
         Ok(link)
     }
 
     /// Just this session: once it is lost, that is the end.
     pub fn over(session: Session) -> Arc<Self> {
-        Self::new(session, None)
+        Self::new(session, None, None)
     }
 
     /// The session that is open. If it was lost, one attempt is made to open the next.
@@ -94,7 +114,7 @@ impl Link {
             return Err(CallError::Connect(failure.clone()));
         }
         let patience = patience_for(state.failures, dialer.patience);
-        let dialled = dialer.dial(patience).await;
+        let dialled = dialer.dial(&[state.known()], None, patience).await;
         self.attempts.fetch_add(1, Ordering::SeqCst);
         match dialled {
             Ok(session) => {
@@ -116,8 +136,20 @@ impl Link {
         self.state.lock().await.session.close().await;
     }
 
-    fn new(session: Session, dialer: Option<Dialer>) -> Arc<Self> {
-        let state = Mutex::new(State { session, failure: None, failures: 0 });
+    /// What the server answered to CON of the session that is open. Until then what there is to learn of
+    /// the server's keys is learnt.
+    pub async fn welcome(&self) -> Result<Arc<con::Welcome>, Arc<CallError>> {
+        let session = self.state.lock().await.session.clone();
+        session.welcome().await
+    }
+
+    /// The keys by which the server is known now.
+    pub async fn known(&self) -> Known {
+        self.state.lock().await.known()
+    }
+
+    fn new(session: Session, next: Option<Fingerprint>, dialer: Option<Dialer>) -> Arc<Self> {
+        let state = Mutex::new(State { session, next, failure: None, failures: 0 });
         Arc::new(Self { dialer, state, attempts: AtomicU64::new(0) })
     }
 }
@@ -130,8 +162,16 @@ fn patience_for(failures: u32, most: Duration) -> Duration {
 }
 
 impl State {
+    /// The keys that the server may have when it is met again.
+    fn known(&self) -> Known {
+        Known { key: self.session.connection().peer(), next: self.session.next_key(self.next) }
+    }
+
     fn replace(&mut self, session: Session) {
-        *self = Self { session, failure: None, failures: 0 };
+        let known = self.known();
+        // If it has taken over meanwhile, what follows is not known yet.
+        let next = known.next.filter(|_| session.connection().peer() == known.key);
+        *self = Self { session, next, failure: None, failures: 0 };
     }
 }
 
@@ -154,7 +194,8 @@ async fn watch(link: Weak<Link>, dialer: Dialer) {
         if silence < GIVE_UP {
             continue;
         }
-        let Ok(fresh) = dialer.dial(ATTEMPT).await else { continue };
+        let known = link.state.lock().await.known();
+        let Ok(fresh) = dialer.dial(&[known], None, ATTEMPT).await else { continue };
         let mut state = link.state.lock().await;
         // Only if it is still the one in use, and still silent: it may have come back meanwhile.
         if state.session.connection().is(session.connection()) && last.silence_of(&session) > silence {
@@ -200,3 +241,190 @@ const SILENCE: Duration = Duration::from_secs(4);
 /// From when on a second connection is tried. What is in flight on the first begins anew, so it gets
 /// its chance to come back.
 const GIVE_UP: Duration = Duration::from_secs(15);
+
+#[cfg(test)]
+mod tests {
+    use std::{net::Ipv4Addr, sync::Mutex as SyncMutex};
+
+    use ftpq_proto::{
+        Rights, VERSION,
+        commands::con::Successor,
+        message::{Reply, Request, Response},
+    };
+    use ftpq_transport::{Connection, Identity, Listener, Ticket};
+
+    use super::*;
+
+    /// What each connection brought: the ticket of its CON.
+    type Tickets = Arc<SyncMutex<Vec<Option<TicketSecret>>>>;
+
+    /// A server that welcomes everybody and can lose its clients.
+    struct Server {
+        listener: Listener,
+        key: Fingerprint,
+        tickets: Tickets,
+        /// Which key it says will follow.
+        successor: Arc<SyncMutex<Option<Successor>>>,
+        connection: Arc<SyncMutex<Option<Connection>>>,
+    }
+
+    impl Server {
+        fn start(identity: &Identity) -> Self {
+            let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into(), identity).unwrap();
+            let server = Self {
+                listener: listener.clone(),
+                key: identity.fingerprint(),
+                tickets: Tickets::default(),
+                successor: Arc::default(),
+                connection: Arc::default(),
+            };
+            let (tickets, successor) = (server.tickets.clone(), server.successor.clone());
+            let current = server.connection.clone();
+            tokio::spawn(async move {
+                while let Some(incoming) = listener.accept().await {
+                    let Ok(connection) = incoming.accept().await else { continue };
+                    let (mut send, mut recv) = connection.accept().await.unwrap();
+                    let request: Request = recv.frame(PATIENCE).await.unwrap();
+                    let args: con::Args = ftpq_proto::codec::from_value(&request.args).unwrap();
+                    tickets.lock().unwrap().push(args.ticket);
+                    current.lock().unwrap().replace(connection);
+                    let welcome = welcome(successor.lock().unwrap().clone());
+                    send.frame(&Response::Reply(Reply::Ok(ciborium::Value::serialized(&welcome).unwrap())))
+                        .await
+                        .unwrap();
+                    send.finish();
+                }
+            });
+            server
+        }
+
+        /// Loses its client, which then knows it.
+        async fn lose(&self, link: &Link) {
+            let connection = self.connection.lock().unwrap().take().unwrap();
+            connection.goodbye().await;
+            let session = link.state.lock().await.session.clone();
+            session.connection().closed().await;
+        }
+
+        fn announce(&self, said: Option<Successor>) {
+            *self.successor.lock().unwrap() = said;
+        }
+
+        fn dialer(&self, trust: Vec<Known>, learnt: &Learnt) -> Dialer {
+            let learnt = learnt.clone();
+            Dialer {
+                connector: Connector::new(Identity::generate().unwrap()),
+                addresses: vec![self.listener.local_addr()],
+                trust,
+                agent: "test/1".into(),
+                ticket: None,
+                learn: Some(Arc::new(move |key, next| learnt.lock().unwrap().push((key, next)))),
+                patience: PATIENCE,
+            }
+        }
+    }
+
+    /// What was learnt of the server's keys.
+    type Learnt = Arc<SyncMutex<Vec<(Fingerprint, Option<Fingerprint>)>>>;
+
+    fn welcome(successor: Option<Successor>) -> con::Welcome {
+        con::Welcome {
+            version: VERSION,
+            agent: "test/1".into(),
+            features: Vec::new(),
+            verbs: Vec::new(),
+            user: "anybody".into(),
+            key: String::new(),
+            rights: Rights::NONE,
+            limits: con::Limits::default(),
+            successor,
+        }
+    }
+
+    /// Two keys of one server.
+    fn keys() -> [Identity; 2] {
+        [(); 2].map(|()| Identity::generate().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_ticket_is_brought_once() {
+        let [key, _] = keys();
+        let server = Server::start(&key);
+        let secret = Ticket::generate_secret().unwrap();
+        let dialer = server.dialer(vec![Known::only(server.key)], &Learnt::default());
+        let link = Link::open(Dialer { ticket: Some(secret), ..dialer }).await.unwrap();
+        link.welcome().await.unwrap();
+        server.lose(&link).await;
+        link.session().await.unwrap().welcome().await.unwrap();
+        assert_eq!(*server.tickets.lock().unwrap(), [Some(secret), None]);
+    }
+
+    #[tokio::test]
+    async fn a_link_goes_on_with_the_key_that_was_announced() {
+        let [old, new] = keys();
+        let server = Server::start(&old);
+        server.announce(Some(old.announce(new.fingerprint(), i64::MAX).unwrap()));
+        let learnt = Learnt::default();
+        let link = Link::open(server.dialer(vec![Known::only(old.fingerprint())], &learnt)).await.unwrap();
+        link.welcome().await.unwrap();
+        // It takes over, and its word is still on its way.
+        server.listener.change_identity(&new).unwrap();
+        server.lose(&link).await;
+        link.session().await.unwrap().welcome().await.unwrap();
+        server.announce(None);
+        server.lose(&link).await;
+        link.session().await.unwrap().welcome().await.unwrap();
+        let [old_key, new_key] = [&old, &new].map(Identity::fingerprint);
+        assert_eq!(*learnt.lock().unwrap(), [(old_key, Some(new_key)), (new_key, None), (new_key, None)]);
+        // The way back is closed.
+        server.listener.change_identity(&old).unwrap();
+        server.lose(&link).await;
+        assert!(matches!(link.session().await, Err(CallError::Connect(error)) if is_untrusted(&error, old_key)));
+    }
+
+    #[tokio::test]
+    async fn a_key_that_nobody_announced_is_not_trusted() {
+        let [old, new] = keys();
+        // Forged, withdrawn, or never said.
+        let forged = Some(new.announce(new.fingerprint(), i64::MAX).unwrap());
+        let forged = forged.map(|said| Successor { key: new.fingerprint().to_string(), ..said });
+        for (before, after) in
+            [(forged, None), (Some(old.announce(new.fingerprint(), i64::MAX).unwrap()), None), (None, None)]
+        {
+            let server = Server::start(&old);
+            let link = Link::open(server.dialer(vec![Known::only(server.key)], &Learnt::default())).await.unwrap();
+            for said in [before, after] {
+                server.announce(said);
+                link.welcome().await.unwrap();
+                server.lose(&link).await;
+                link.session().await.unwrap().welcome().await.unwrap();
+            }
+            server.listener.change_identity(&new).unwrap();
+            server.lose(&link).await;
+            let error = link.session().await.err().unwrap();
+            assert!(matches!(error, CallError::Connect(error) if is_untrusted(&error, new.fingerprint())));
+        }
+    }
+
+    /// A statement that proves nothing changes nothing: neither what is to follow, nor that it follows.
+    #[tokio::test]
+    async fn a_forged_statement_is_ignored() {
+        let [old, new] = keys();
+        let server = Server::start(&old);
+        server.announce(Some(new.announce(Identity::generate().unwrap().fingerprint(), i64::MAX).unwrap()));
+        let learnt = Learnt::default();
+        let known = Known { key: server.key, next: Some(new.fingerprint()) };
+        let link = Link::open(server.dialer(vec![known], &learnt)).await.unwrap();
+        link.welcome().await.unwrap();
+        assert_eq!(*learnt.lock().unwrap(), []);
+        server.listener.change_identity(&new).unwrap();
+        server.lose(&link).await;
+        assert_eq!(link.session().await.unwrap().connection().peer(), new.fingerprint());
+    }
+
+    fn is_untrusted(error: &ConnectError, presented: Fingerprint) -> bool {
+        matches!(error, ConnectError::Untrusted { key } if *key == presented)
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+}

@@ -1,15 +1,18 @@
 //! One connection to a server, and the commands on it.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, OnceLock},
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use ciborium::Value;
 use ftpq_proto::{
-    Escaped, RemotePath, Status, VERSION,
+    Escaped, RemotePath, Status, TicketSecret, VERSION,
     codec::{self, DecodeError, EncodeError},
     commands::con,
     message::{Failed, Reply, Request, Response},
 };
-use ftpq_transport::{Closed, ConnectError, Connection, RecvError, RecvHalf, SendError, SendHalf};
+use ftpq_transport::{Closed, ConnectError, Connection, Fingerprint, RecvError, RecvHalf, SendError, SendHalf};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::watch;
 
@@ -19,20 +22,55 @@ use tokio::sync::watch;
 pub struct Session {
     connection: Connection,
     welcome: watch::Receiver<Option<Result<Arc<con::Welcome>, Arc<CallError>>>>,
+    /// The key that the server will have next, or that it named none; not set before that was heard.
+    next: Arc<OnceLock<Option<Fingerprint>>>,
 }
+
+/// What a client brings when it connects, besides its key.
+#[derive(Clone, Default)]
+pub struct Hello {
+    /// What it calls itself.
+    pub agent: String,
+    /// Lets its key in where the server does not know it yet.
+    pub ticket: Option<TicketSecret>,
+    /// Told which key the server proved to have, and which it will have next by its own word, once it has
+    /// welcomed the client and before [`Session::welcome`] returns.
+    pub learn: Option<Learn>,
+}
+
+/// Takes what is learnt of a server's keys: the one that it has, and the one that it will have next.
+pub type Learn = Arc<dyn Fn(Fingerprint, Option<Fingerprint>) + Send + Sync>;
 
 impl Session {
     /// Sends CON, naming this client `agent`, and does not wait for the answer.
     pub async fn open(connection: Connection, agent: &str) -> Result<Self, CallError> {
-        let args = con::Args { versions: vec![VERSION], agent: agent.into(), features: Vec::new(), ticket: None };
+        Self::open_with(connection, Hello { agent: agent.into(), ..Hello::default() }).await
+    }
+
+    /// The same, bringing all that there is in `hello`.
+    pub async fn open_with(connection: Connection, hello: Hello) -> Result<Self, CallError> {
+        let Hello { agent, ticket, learn } = hello;
+        let args = con::Args { versions: vec![VERSION], agent, features: Vec::new(), ticket };
         let mut call = Call::open(&connection, con::VERB, &RemotePath::root(), &args).await?;
         call.send.finish();
         let (answer, welcome) = watch::channel(None);
+        let session = Self { connection, welcome, next: Arc::default() };
+        let (connection, next) = (session.connection.clone(), session.next.clone());
         tokio::spawn(async move {
             let settled = call.reply().await.map(Arc::new).map_err(Arc::new);
+            let heard = settled.as_ref().ok().and_then(|welcome| heard_next(&connection, welcome));
+            if let Some(heard) = heard {
+                let _ = next.set(heard);
+                learn.iter().for_each(|learn| learn(connection.peer(), heard));
+            }
             answer.send_replace(Some(settled));
         });
-        Ok(Self { connection, welcome })
+        Ok(session)
+    }
+
+    /// The key that the server will have next, by its own word; `before` where nothing was heard yet.
+    pub(crate) fn next_key(&self, before: Option<Fingerprint>) -> Option<Fingerprint> {
+        self.next.get().copied().unwrap_or(before)
     }
 
     /// What the server answered to CON.
@@ -158,6 +196,16 @@ impl Call {
             other => other.into(),
         }
     }
+}
+
+/// Which key the server says it will have next, or that it names none. `None` where it says something
+/// that proves nothing: then all stays as it was.
+fn heard_next(connection: &Connection, welcome: &con::Welcome) -> Option<Option<Fingerprint>> {
+    let Some(said) = &welcome.successor else { return Some(None) };
+    // A clock before 1970 is wrong, and nothing is too old for it.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
+    let verified = connection.verify_successor(said, now.try_into().unwrap_or(i64::MAX));
+    verified.inspect_err(|why| tracing::warn!("what the server says of its next key counts for nothing: {why}")).ok()
 }
 
 /// Decodes a part of an answer.

@@ -1,13 +1,18 @@
 //! What a handler knows of the command it runs.
 
 use std::{
+    fmt,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use ftpq_proto::{RemotePath, Right, Rights, Spec, Status, UserPath, commands::con::Limits};
+use ftpq_proto::{
+    RemotePath, Right, Rights, Spec, Status, UserPath,
+    commands::con::{Limits, Successor},
+};
 use ftpq_storage::Storage;
 use ftpq_transport::Fingerprint;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::failure::Failure;
 
@@ -18,6 +23,7 @@ pub struct Context {
     cwd: RemotePath,
     storage: Arc<dyn Storage>,
     service: Arc<Service>,
+    turns: Arc<Semaphore>,
     subject: Mutex<Option<RemotePath>>,
 }
 
@@ -41,18 +47,43 @@ pub struct Service {
     pub agent: String,
     /// Its verbs, in the order of their names.
     pub verbs: Vec<Spec>,
+    /// What it says of the key that it will have next.
+    pub succession: Succession,
+}
+
+/// What a server says of the key that it will have next: asked for at each CON. The default says nothing.
+#[derive(Clone, Default)]
+pub struct Succession(Option<Arc<dyn Fn() -> Option<Successor> + Send + Sync>>);
+
+impl Succession {
+    /// Says what `provider` returns.
+    pub fn by(provider: impl Fn() -> Option<Successor> + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(provider)))
+    }
+
+    /// What there is to say now.
+    pub fn now(&self) -> Option<Successor> {
+        self.0.as_ref().and_then(|provider| provider())
+    }
+}
+
+impl fmt::Debug for Succession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Succession").finish_non_exhaustive()
+    }
 }
 
 impl Context {
-    /// For dispatchers.
+    /// For dispatchers. Costly commands of the user share `turns`.
     pub fn new(
         user: Arc<User>,
         remote: SocketAddr,
         cwd: RemotePath,
         storage: Arc<dyn Storage>,
         service: Arc<Service>,
+        turns: Arc<Semaphore>,
     ) -> Self {
-        Self { user, remote, cwd, storage, service, subject: Mutex::new(None) }
+        Self { user, remote, cwd, storage, service, turns, subject: Mutex::new(None) }
     }
 
     /// Who asks.
@@ -65,7 +96,8 @@ impl Context {
         self.remote
     }
 
-    /// The files of this user, and no others.
+    /// The files of this user, and no others. What the user's rights do not allow fails with
+    /// [`Forbidden`](ftpq_storage::Problem::Forbidden), whatever the verb declares.
     pub fn storage(&self) -> &dyn Storage {
         &*self.storage
     }
@@ -84,7 +116,13 @@ impl Context {
         Ok(path)
     }
 
-    /// Fails unless the user has `right`, for what a command needs beyond its verb's own right.
+    /// Waits for a turn among the user's costly commands.
+    pub(crate) async fn turn(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        self.turns.clone().acquire_owned().await.map_err(Failure::internal)
+    }
+
+    /// Fails unless the user has `right`, for what a command needs beyond its verb's own right and does not do
+    /// through [`storage`](Self::storage), which asks by itself.
     pub fn require(&self, right: Right) -> Result<(), Failure> {
         if self.user.rights.contains(right) { Ok(()) } else { Err(Failure::forbidden(&self.user, right)) }
     }

@@ -11,7 +11,10 @@ use ftpq_storage::{BLOCK, Reader, Upload};
 use ftpq_transport::{RecvHalf, SendHalf, tuning};
 use serde::Serialize;
 
-use crate::failure::Failure;
+use crate::{
+    failure::Failure,
+    room::{Held, Room},
+};
 
 /// The stream of one command.
 pub struct Exchange {
@@ -19,6 +22,7 @@ pub struct Exchange {
     recv: RecvHalf,
     phase: Phase,
     bytes: u64,
+    room: Option<Room>,
 }
 
 /// How far the grammar of [`ftpq_proto::message`] has come.
@@ -35,7 +39,7 @@ enum Phase {
 impl Exchange {
     /// For dispatchers: the request was read, nothing was answered.
     pub fn new(send: SendHalf, recv: RecvHalf) -> Self {
-        Self { send, recv, phase: Phase::Open, bytes: 0 }
+        Self { send, recv, phase: Phase::Open, bytes: 0, room: None }
     }
 
     /// Sends one part of a result that comes in parts.
@@ -49,6 +53,11 @@ impl Exchange {
         self.in_phase(Phase::Open)?;
         self.send.frame(&Response::Head(value(head)?)).await?;
         self.phase = Phase::Sending;
+        let size = file.info().size.min(BLOCK as u64) as usize;
+        let _room = match &self.room {
+            Some(room) => room.hold(size).await,
+            None => None,
+        };
         while let Some(block) = file.next_block().await? {
             self.send_block(block).await?;
         }
@@ -79,8 +88,8 @@ impl Exchange {
         if let Some(go) = go {
             self.send.frame(&Response::Head(value(go)?)).await?;
         }
-        let mut left = size;
-        while let Some(block) = self.next_block(&mut left).await? {
+        let (mut left, mut held) = (size, None);
+        while let Some(block) = self.next_block(&mut left, &mut held).await? {
             self.bytes += block.len() as u64;
             file.write(block).await?;
         }
@@ -91,6 +100,11 @@ impl Exchange {
     /// For dispatchers: which streams go first where the path is full.
     pub fn set_priority(&mut self, priority: i32) {
         self.send.set_priority(priority);
+    }
+
+    /// For dispatchers: what is held of bodies takes from this.
+    pub fn set_room(&mut self, room: Room) {
+        self.room = Some(room);
     }
 
     /// Bytes of body that went either way.
@@ -111,23 +125,33 @@ impl Exchange {
         Ok(())
     }
 
-    /// The next bytes of a body of which so many are `left`.
-    async fn next_block(&mut self, left: &mut Option<u64>) -> Result<Option<Bytes>, Failure> {
-        match left {
-            None => Ok(self.recv.chunk().await?),
-            Some(0) => Ok(None),
-            Some(left) => {
-                let block = self.recv.block((*left).min(BLOCK as u64) as usize).await?;
-                *left -= block.len() as u64;
-                Ok(Some(block))
-            }
+    /// The next bytes of a body of which so many are `left`. Where there is no room, blocks are small: to
+    /// wait could be for ever, since what others wait for may be behind what this stream does not read.
+    async fn next_block(&mut self, left: &mut Option<u64>, held: &mut Option<Held>) -> Result<Option<Bytes>, Failure> {
+        let Some(left) = left else { return Ok(self.recv.chunk().await?) };
+        if *left == 0 {
+            return Ok(None);
         }
+        let mut size = (*left).min(BLOCK as u64) as usize;
+        if let Some(room) = &self.room
+            && held.is_none()
+            && size > SMALL_BLOCK
+        {
+            *held = room.try_hold(size);
+            size = if held.is_some() { size } else { SMALL_BLOCK };
+        }
+        let block = self.recv.block(size).await?;
+        *left -= block.len() as u64;
+        Ok(Some(block))
     }
 
     fn in_phase(&self, phase: Phase) -> Result<(), Failure> {
         if self.phase == phase { Ok(()) } else { Err(Failure::internal("a handler used its exchange out of order")) }
     }
 }
+
+/// Bytes of a block that need no room of their own: every stream may have one.
+const SMALL_BLOCK: usize = 16 * 1024;
 
 fn value<T: Serialize>(value: &T) -> Result<Value, Failure> {
     Value::serialized(value).map_err(|error| Failure::internal(error.to_string()))

@@ -30,7 +30,7 @@
 //!     type Reply = Reply;
 //!
 //!     fn spec(&self) -> Spec {
-//!         Spec::new("acme.size", "how many bytes a file has").needs(Right::List).repeatable()
+//!         Spec::new("acme.size", Right::List, "how many bytes a file has").repeatable()
 //!     }
 //!
 //!     async fn handle(&self, cx: &Context, args: Args, _: &mut Exchange) -> Result<Reply, Failure> {
@@ -45,14 +45,16 @@ mod context;
 mod exchange;
 mod failure;
 mod registry;
+mod room;
 
 use std::future::Future;
 
-pub use context::{Context, Service, User};
+pub use context::{Context, Service, Succession, User};
 pub use exchange::Exchange;
 pub use failure::Failure;
 pub use ftpq_proto::{Right, Rights, Spec, Status, commands::con::Limits};
 pub use registry::{RegisterError, Registered, Registry};
+pub use room::Room;
 use serde::{Serialize, de::DeserializeOwned};
 
 /// One verb of a server.
@@ -66,6 +68,12 @@ pub trait Handler: Send + Sync + 'static {
 
     /// The verb's name, what it is for, which right it needs. Asked once, at registration.
     fn spec(&self) -> Spec;
+
+    /// Whether this makes the server read or hash much for little that was sent. Of such commands one key
+    /// has some at a time, and the others wait.
+    fn is_costly(&self, _args: &Self::Args) -> bool {
+        false
+    }
 
     /// Does it. Each call has a stream of its own and runs beside all others.
     fn handle(

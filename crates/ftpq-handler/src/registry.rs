@@ -108,6 +108,7 @@ impl<H: Handler> DynHandler for H {
         Box::pin(async move {
             let args = codec::from_value(&args)
                 .map_err(|error| Failure::new(Status::BadArguments, format!("bad arguments: {error}")))?;
+            let _turn = if self.is_costly(&args) { Some(cx.turn().await?) } else { None };
             let reply = self.handle(cx, args, exchange).await?;
             Value::serialized(&reply).map_err(|error| Failure::internal(error.to_string()))
         })
@@ -125,7 +126,7 @@ mod tests {
         type Reply = ();
 
         fn spec(&self) -> Spec {
-            Spec::new(self.0, "does nothing")
+            Spec::for_everyone(self.0, "does nothing")
         }
 
         async fn handle(&self, _: &Context, (): (), _: &mut Exchange) -> Result<(), Failure> {

@@ -25,15 +25,14 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// A verb that needs no right, is not repeatable, and has priority 0.
-    pub fn new(verb: &str, summary: &str) -> Self {
-        Self { verb: verb.into(), summary: summary.into(), right: None, repeatable: false, priority: 0 }
+    /// A verb that needs `right`, is not repeatable, and has priority 0.
+    pub fn new(verb: &str, right: Right, summary: &str) -> Self {
+        Self { right: Some(right), ..Self::for_everyone(verb, summary) }
     }
 
-    /// The same, needing `right`.
-    #[must_use]
-    pub fn needs(self, right: Right) -> Self {
-        Self { right: Some(right), ..self }
+    /// The same for a verb that everybody may use whom the server knows.
+    pub fn for_everyone(verb: &str, summary: &str) -> Self {
+        Self { verb: verb.into(), summary: summary.into(), right: None, repeatable: false, priority: 0 }
     }
 
     /// The same, safe to repeat.

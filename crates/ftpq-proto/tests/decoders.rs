@@ -329,7 +329,7 @@ fn more_than_the_stated_number_of_anything_is_refused() {
     refuses(&args(0, FEATURES_MAX + 1));
     let welcome = |features, verbs| con::Welcome {
         features: vec!["f".into(); features],
-        verbs: vec![Spec::new("V", ""); verbs],
+        verbs: vec![Spec::for_everyone("V", ""); verbs],
         ..nobody()
     };
     takes(&welcome(FEATURES_MAX, VERBS_MAX));
@@ -343,7 +343,7 @@ fn a_text_over_the_limit_is_refused() {
         let text = "t".repeat(len);
         let check = |taken: bool, what| assert_eq!(taken, fits, "{what} of {len} bytes");
         check(is_taken(&Failed { status: Status::Io, message: text.clone() }), "a message");
-        check(is_taken(&Spec::new("V", &text)), "a summary");
+        check(is_taken(&Spec::for_everyone("V", &text)), "a summary");
         check(is_taken(&con::Args { agent: text.clone(), ..args() }), "a client's name");
         check(is_taken(&con::Welcome { agent: text.clone(), ..nobody() }), "a server's name");
         check(is_taken(&con::Welcome { user: text.clone(), ..nobody() }), "a user's name");

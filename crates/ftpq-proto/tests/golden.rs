@@ -100,8 +100,8 @@ fn verbs() -> Vec<Sample> {
                 agent: "ftpq/0.1.0".into(),
                 features: vec!["extents".into()],
                 verbs: vec![
-                    Spec::new("CON", "connect").repeatable().priority(1),
-                    Spec::new("acme.thumb", "make a thumbnail").needs(Right::Read).priority(-1),
+                    Spec::for_everyone("CON", "connect").repeatable().priority(1),
+                    Spec::new("acme.thumb", Right::Read, "make a thumbnail").priority(-1),
                 ],
                 user: "alice".into(),
                 key: "SHA256:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8".into(),

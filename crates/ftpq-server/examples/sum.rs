@@ -40,7 +40,7 @@ impl Handler for Sum {
     type Reply = Reply;
 
     fn spec(&self) -> Spec {
-        Spec::new("SUM", "compute the BLAKE3 of a file").needs(Right::Read).repeatable()
+        Spec::new("SUM", Right::Read, "compute the BLAKE3 of a file").repeatable()
     }
 
     async fn handle(&self, cx: &Context, args: Args, _: &mut Exchange) -> Result<Reply, Failure> {

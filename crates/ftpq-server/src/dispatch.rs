@@ -9,18 +9,19 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
 use ciborium::Value;
 use ftpq_handler::{Context, Exchange, Failure, User};
 use ftpq_proto::{
-    RemotePath, Status, codec,
+    RemotePath, Status, TicketSecret, codec,
     commands::con,
     message::{Reply, Request, Response},
 };
-use ftpq_transport::{RecvHalf, SendHalf};
+use ftpq_transport::{Fingerprint, RecvError, RecvHalf, SendHalf};
 use futures_util::FutureExt;
-use tokio::time::timeout;
+use tokio::{task::spawn_blocking, time::timeout};
 
 use crate::{
-    access::Grant,
+    access::{Denied, Grant},
     limits::{REQUEST, SETTLE},
     observer::Event,
+    penalties::Offence,
     session::{Session, Settled},
 };
 
@@ -35,7 +36,12 @@ pub(crate) async fn run(session: Arc<Session>, send: SendHalf, mut recv: RecvHal
             let (user, path, result) = admit_and_handle(&session, request, &mut exchange).await;
             (user, verb, path, result)
         }
-        Err(error) => (None, String::new(), None, Err(error.into())),
+        Err(error) => {
+            if matches!(error, RecvError::Malformed(_)) && !session.is_settled() {
+                session.blame(Offence::Malformed);
+            }
+            (None, String::new(), None, Err(error.into()))
+        }
     };
     // A reply that fits no frame is a mistake of its handler's, and known before anything is reported.
     let result = result.and_then(|value| codec::encode(&Response::Reply(Reply::Ok(value))).map_err(Failure::internal));
@@ -60,20 +66,24 @@ async fn admit_and_handle(
     request: Request,
     exchange: &mut Exchange,
 ) -> (Option<Arc<User>>, Option<RemotePath>, Result<Value, Failure>) {
-    let grant = match authorise(session) {
+    let is_con = request.verb == con::VERB;
+    let grant = match authorise(session, is_con.then_some(&request.args)).await {
         Ok(grant) => grant,
         Err(failure) => {
             if session.settle(Settled::Refused(failure.to_wire())) {
                 let (remote, key) = (session.connection.remote_address(), session.connection.peer());
-                session.server.tell(Event::NotAuthorised { remote, key });
+                session.server.tell(Event::NotAuthorised { remote, key, why: &failure });
             }
             return (None, None, Err(failure));
         }
     };
     let user = Arc::new(grant.user.clone());
-    let is_con = request.verb == con::VERB;
-    let (path, result) = match admit(session, &request).await {
-        Ok(()) => handle(session, &grant, user.clone(), request, exchange).await,
+    let (path, result) = match admit(session, &grant, is_con).await {
+        Ok(()) => tokio::select! {
+            biased;
+            handled = handle(session, &grant, user.clone(), request, exchange) => handled,
+            () = session.revoked.cancelled() => (None, Err(Failure::new(Status::NotAuthorised, "the key was removed"))),
+        },
         Err(failure) => (None, Err(failure)),
     };
     if is_con {
@@ -83,30 +93,64 @@ async fn admit_and_handle(
     (Some(user), path, result)
 }
 
-/// The client's grant, asked for at each command: a key that was removed is out at once.
-fn authorise(session: &Session) -> Result<Arc<Grant>, Failure> {
-    let key = session.connection.peer();
-    let grant = session.server.access.grant(key);
+/// The client's grant, asked for at each command: a key that was removed is out at once. CON may bring a
+/// ticket in its arguments.
+async fn authorise(session: &Session, con: Option<&Value>) -> Result<Arc<Grant>, Failure> {
+    let (key, address) = (session.connection.peer(), session.address());
+    let mut grant = session.server.access.grant(key, address);
     session.server.report_rejected_lines();
-    grant.ok_or_else(|| {
-        let message = format!(
-            "this server does not know your key: ask its owner to add the line \
-             \"{key} name=YOUR-NAME rights=list,read,write\" to its authorized_clients file"
-        );
-        Failure::new(Status::NotAuthorised, message)
+    let args = con.filter(|_| grant.is_err()).and_then(|args| codec::from_value::<con::Args>(args).ok());
+    if let Some(ticket) = args.and_then(|args| args.ticket) {
+        grant = redeem(session, ticket).await?;
+    }
+    grant.map_err(|denied| {
+        session.blame(if denied == Denied::BadTicket { Offence::BadTicket } else { Offence::Refused });
+        refused(key, denied)
     })
 }
 
+/// Spends a ticket, which waits for the disk.
+async fn redeem(session: &Session, ticket: TicketSecret) -> Result<Result<Arc<Grant>, Denied>, Failure> {
+    let (server, key, address) = (session.server.clone(), session.connection.peer(), session.address());
+    let spent = spawn_blocking(move || server.access.redeem(&ticket, key, address)).await;
+    let spent = spent.map_err(Failure::internal)?.map_err(Failure::internal)?;
+    if let Ok(grant) = &spent {
+        let (user, remote) = (&grant.user, session.connection.remote_address());
+        session.server.tell(Event::TicketSpent { user: &user.name, key, remote });
+    }
+    Ok(spent)
+}
+
+fn refused(key: Fingerprint, denied: Denied) -> Failure {
+    match denied {
+        Denied::Unknown => Failure::new(
+            Status::NotAuthorised,
+            format!(
+                "this server does not know your key: ask its owner for a ticket (ftpq invite), or to add the line \
+                 \"{key} name=YOUR-NAME rights=list,read,write\" to its authorized_clients file"
+            ),
+        ),
+        Denied::Restricted(why) => Failure::new(Status::NotAuthorised, format!("{why}: ask the server's owner")),
+        Denied::BadTicket => Failure::new(
+            Status::BadTicket,
+            "this ticket is spent, too old, or not from this server: ask its owner for another (ftpq invite)",
+        ),
+    }
+}
+
 /// Whether a command may begin now: not while the server stops, and not before CON was answered.
-async fn admit(session: &Session, request: &Request) -> Result<(), Failure> {
+async fn admit(session: &Session, grant: &Arc<Grant>, is_con: bool) -> Result<(), Failure> {
     if session.server.draining.is_cancelled() {
         return Err(Failure::new(Status::Unavailable, "the server is stopping: try again in a moment"));
     }
-    if request.verb == con::VERB {
-        return Ok(());
+    if is_con {
+        return session.enter(grant);
     }
     match timeout(SETTLE, session.wait_settled()).await {
-        Ok(Settled::Welcome) => Ok(()),
+        Ok(Settled::Welcome) => {
+            session.grow();
+            Ok(())
+        }
         Ok(Settled::Refused(failed)) => Err(Failure::new(failed.status, failed.message)),
         Err(_) => Err(Failure::new(Status::TimedOut, "CON did not come in time")),
     }
@@ -129,16 +173,19 @@ async fn handle(
     {
         return (None, Err(Failure::forbidden(&user, right)));
     }
-    let storage = match session.view(grant).await {
+    let storage = match session.view(grant, &user).await {
         Ok(storage) => storage,
         Err(error) => {
             let message = "the folder that is yours on this server cannot be opened: tell its owner";
             return (None, Err(Failure::new(error.status(), message).because(error)));
         }
     };
+    let Some(member) = session.member() else { return (None, Err(Failure::internal("a command before CON"))) };
+    exchange.set_room(member.client.room.clone());
     exchange.set_priority(registered.spec().priority);
     let remote = session.connection.remote_address();
-    let cx = Context::new(user, remote, request.cwd, storage, session.server.service.clone());
+    let cx =
+        Context::new(user, remote, request.cwd, storage, session.server.service.clone(), member.client.turns.clone());
     let ran = AssertUnwindSafe(registered.run(&cx, request.args, exchange)).catch_unwind().await;
     let result = ran.unwrap_or_else(|panic| Err(Failure::internal(describe(&*panic))));
     (cx.subject(), result)

@@ -6,7 +6,7 @@ use ftpq_handler::Failure;
 use ftpq_proto::RemotePath;
 use ftpq_transport::{Closed, Fingerprint};
 
-use crate::access::RejectedLine;
+use crate::{access::RejectedLine, penalties::Network};
 
 /// Is told what happens, on the thread where it happens: it must not block for long.
 pub trait Observer: Send + Sync + 'static {
@@ -36,6 +36,35 @@ pub enum Event<'a> {
         remote: SocketAddr,
         /// Which key.
         key: Fingerprint,
+        /// What it was told.
+        why: &'a Failure,
+    },
+    /// A key that may no longer do what it might was cut off.
+    Revoked {
+        /// The name that it had in the list.
+        user: &'a str,
+        /// Which key.
+        key: Fingerprint,
+        /// Where from.
+        remote: SocketAddr,
+        /// What has changed.
+        why: &'static str,
+    },
+    /// A ticket was spent.
+    TicketSpent {
+        /// The name that came with it.
+        user: &'a str,
+        /// The key that is let in for it.
+        key: Fingerprint,
+        /// Where from.
+        remote: SocketAddr,
+    },
+    /// A network is kept out for a while.
+    KeptOut {
+        /// Which.
+        network: Network,
+        /// For how long, if nothing more happens.
+        time: Duration,
     },
     /// A line of the list of authorised clients counts for nothing.
     AccessLineRejected(&'a RejectedLine),

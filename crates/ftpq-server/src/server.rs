@@ -2,24 +2,28 @@
 
 use std::{
     future::Future,
+    net::IpAddr,
     panic::{self, AssertUnwindSafe},
     sync::Arc,
     time::Duration,
 };
 
-use ftpq_handler::{Handler, RegisterError, Registry, Service};
-use ftpq_proto::{Spec, Status};
+use ftpq_handler::{Handler, RegisterError, Registry, Service, Succession};
+use ftpq_proto::{Spec, Status, commands::con::Successor};
 use ftpq_storage::{KEPT_FOR, Storage};
 use ftpq_transport::Listener;
-use tokio::time::{sleep, timeout};
+use tokio::time::{interval, sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     access::Access,
+    clients::Clients,
     commands,
-    limits::{DRAIN, TIDY},
+    gate::{Gate, Verdict},
+    limits::{DRAIN, Limits, TIDY, WATCH},
     observer::{Event, Observer},
-    session,
+    penalties::Offence,
+    session::{self, Sessions},
 };
 
 /// A server that is ready to run.
@@ -33,6 +37,9 @@ pub(crate) struct Shared {
     pub(crate) service: Arc<Service>,
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) access: Access,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) clients: Clients,
+    pub(crate) sessions: Sessions,
     /// Told through [`Shared::tell`] only.
     observer: Box<dyn Observer>,
     /// For how long what is unfinished is kept.
@@ -49,7 +56,16 @@ impl Server {
         let mut registry = Registry::new();
         let problem = commands::register_all(&mut registry).err();
         let (storage, observer) = (Arc::new(storage), Box::new(()));
-        ServerBuilder { registry, problem, storage, access, observer, keep_unfinished: KEPT_FOR }
+        ServerBuilder {
+            registry,
+            problem,
+            storage,
+            access,
+            observer,
+            keep_unfinished: KEPT_FOR,
+            limits: Limits::default(),
+            succession: Succession::default(),
+        }
     }
 
     /// The verbs, in the order of their names.
@@ -68,11 +84,17 @@ impl Server {
             let (shared, sessions, listener) = (self.shared.clone(), sessions.clone(), listener.clone());
             accepting.spawn(async move {
                 while let Some(incoming) = listener.accept().await {
-                    sessions.spawn(session::run(shared.clone(), incoming));
+                    match shared.gate.judge(incoming.remote_address().ip(), incoming.is_validated()) {
+                        Verdict::Enter(pass) => drop(sessions.spawn(session::run(shared.clone(), incoming, pass))),
+                        Verdict::Retry => incoming.retry(),
+                        Verdict::Refuse => incoming.refuse(),
+                        Verdict::Ignore => incoming.ignore(),
+                    }
                 }
             });
         }
         let tidying = tokio::spawn(tidy(self.shared.clone()));
+        let watching = tokio::spawn(watch_access(self.shared.clone()));
         shutdown.await;
         tidying.abort();
 
@@ -83,6 +105,7 @@ impl Server {
         for listener in &listeners {
             listener.close(Status::Unavailable, "the server is stopping").await;
         }
+        watching.abort();
         accepting.close();
         sessions.close();
         let _ = timeout(DRAIN, sessions.wait()).await;
@@ -101,7 +124,29 @@ async fn tidy(shared: Arc<Shared>) {
     }
 }
 
+/// Ends the connections of those who are let in no more, or not as they were.
+async fn watch_access(shared: Arc<Shared>) {
+    let (mut ticks, mut seen) = (interval(WATCH), None);
+    for tick in 0_u32.. {
+        ticks.tick().await;
+        let generation = Some(shared.access.generation());
+        // Time alone may end what was granted, and a client may move to another address.
+        if generation != seen || tick % 4 == 0 {
+            seen = generation;
+            shared.report_rejected_lines();
+            shared.sessions.check();
+        }
+    }
+}
+
 impl Shared {
+    /// Blames a network for what came from there.
+    pub(crate) fn blame(&self, address: IpAddr, offence: Offence) {
+        if let Some((network, time)) = self.gate.blame(address, offence) {
+            self.tell(Event::KeptOut { network, time });
+        }
+    }
+
     /// Tells the observer. One that panics, over a log that cannot be written, say, costs its line
     /// and nothing else: the client gets its answer.
     pub(crate) fn tell(&self, event: Event<'_>) {
@@ -126,6 +171,8 @@ pub struct ServerBuilder {
     access: Access,
     observer: Box<dyn Observer>,
     keep_unfinished: Duration,
+    limits: Limits,
+    succession: Succession,
 }
 
 impl ServerBuilder {
@@ -149,6 +196,18 @@ impl ServerBuilder {
         Self { keep_unfinished: age, ..self }
     }
 
+    /// Grants all clients together, and each of them, what `limits` say.
+    #[must_use]
+    pub fn limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// Tells each client that is welcomed what `provider` says of the server's next key.
+    #[must_use]
+    pub fn successor(self, provider: impl Fn() -> Option<Successor> + Send + Sync + 'static) -> Self {
+        Self { succession: Succession::by(provider), ..self }
+    }
+
     /// The server, if all its verbs have names of their own.
     pub fn build(self) -> Result<Server, BuildError> {
         if let Some(problem) = self.problem {
@@ -157,6 +216,7 @@ impl ServerBuilder {
         let service = Service {
             agent: concat!("ftpq/", env!("CARGO_PKG_VERSION")).into(),
             verbs: self.registry.specs().cloned().collect(),
+            succession: self.succession,
         };
         Ok(Server {
             shared: Arc::new(Shared {
@@ -164,6 +224,9 @@ impl ServerBuilder {
                 service: Arc::new(service),
                 storage: self.storage,
                 access: self.access,
+                clients: Clients::new(&self.limits),
+                gate: Arc::new(Gate::new(self.limits)),
+                sessions: Sessions::default(),
                 observer: self.observer,
                 keep_unfinished: self.keep_unfinished,
                 draining: CancellationToken::new(),

@@ -1,23 +1,45 @@
 //! One connection: from its handshake to its end.
 
-use std::sync::Arc;
-
-use ftpq_proto::{RemotePath, Status, message::Failed};
-use ftpq_storage::{Storage, StorageError};
-use ftpq_transport::{Connection, Incoming};
-use tokio::{
-    sync::{Mutex, watch},
-    time::timeout,
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex as StdMutex, OnceLock, PoisonError, Weak},
 };
 
-use crate::{access::Grant, dispatch, limits::SETTLE, observer::Event, server::Shared};
+use ftpq_handler::{Failure, User};
+use ftpq_proto::{RemotePath, Status, message::Failed};
+use ftpq_storage::{Storage, StorageError};
+use ftpq_transport::{Closed, Connection, Incoming};
+use tokio::{
+    sync::{Mutex, watch},
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    access::{Denied, Grant},
+    clients::Member,
+    dispatch,
+    gate::Pass,
+    guard::Guard,
+    limits::{PARTING, SETTLE},
+    memory::LEAST,
+    observer::Event,
+    penalties::Offence,
+    server::Shared,
+};
 
 /// A connection and what is known of it.
 pub(crate) struct Session {
     pub(crate) server: Arc<Shared>,
     pub(crate) connection: Connection,
+    /// Its place at the gate.
+    pass: StdMutex<Pass>,
+    /// What its client was granted, and holds, once it is known.
+    member: OnceLock<(Arc<Grant>, Member)>,
     /// Whether CON has been answered, and how.
     settled: watch::Sender<Option<Settled>>,
+    /// Cancelled when the client may do nothing more.
+    pub(crate) revoked: CancellationToken,
     /// The client's part of the storage, for as long as its root does not change.
     view: Mutex<Option<(RemotePath, Arc<dyn Storage>)>>,
 }
@@ -30,18 +52,30 @@ pub(crate) enum Settled {
 }
 
 /// Takes a connection and serves its streams, each on its own.
-pub(crate) async fn run(server: Arc<Shared>, incoming: Incoming) {
+pub(crate) async fn run(server: Arc<Shared>, incoming: Incoming, pass: Pass) {
+    // One deadline from the first packet on: each step by itself could be drawn out.
+    let deadline = Instant::now() + SETTLE;
     let remote = incoming.remote_address();
-    let connection = match incoming.accept().await {
+    let connection = match incoming.accept(SETTLE).await {
         Ok(connection) => connection,
-        Err(why) => return server.tell(Event::HandshakeFailed { remote, why: &why }),
+        Err(why) => {
+            // Only a client that saw what was sent to it can have ended it: its address is real.
+            if !matches!(why, Closed::TimedOut) {
+                server.blame(remote.ip(), Offence::TurnedAway);
+            }
+            return server.tell(Event::HandshakeFailed { remote, why: &why });
+        }
     };
     let session = Arc::new(Session {
         server,
         connection: connection.clone(),
+        pass: StdMutex::new(pass),
+        member: OnceLock::new(),
         settled: watch::Sender::new(None),
+        revoked: CancellationToken::new(),
         view: Mutex::default(),
     });
+    session.server.sessions.add(&session);
     let tracker = session.server.commands.clone();
     let serve = {
         let session = session.clone();
@@ -52,20 +86,52 @@ pub(crate) async fn run(server: Arc<Shared>, incoming: Incoming) {
         }
     };
     let watchdog = async {
-        match timeout(SETTLE, session.wait_settled()).await {
+        match timeout_at(deadline, session.wait_settled()).await {
             Ok(Settled::Welcome) => {}
             Ok(Settled::Refused(failed)) => {
                 // Time to read why; then whoever was refused must not hold a connection.
-                let _ = timeout(SETTLE, connection.closed()).await;
+                let _ = timeout(PARTING, connection.closed()).await;
                 connection.close(Some(failed.status), "CON was refused");
             }
-            Err(_) => connection.close(Some(Status::TimedOut), "CON did not come in time"),
+            Err(_) => {
+                session.blame(Offence::Stalled);
+                connection.close(Some(Status::TimedOut), "CON did not come in time");
+            }
         }
     };
     tokio::join!(serve, watchdog);
 }
 
 impl Session {
+    /// Where the client is now.
+    pub(crate) fn address(&self) -> IpAddr {
+        self.connection.remote_address().ip()
+    }
+
+    /// Gives the connection of somebody who was granted something what it needs, the first time.
+    pub(crate) fn enter(&self, grant: &Arc<Grant>) -> Result<(), Failure> {
+        if self.member.get().is_some() {
+            return Ok(());
+        }
+        let member = self.server.clients.enter(grant.user.key);
+        let message = "too many connections here at the moment: try again later, or with fewer";
+        let member = member.ok_or_else(|| Failure::new(Status::Unavailable, message))?;
+        // Another command was faster: then there is no need for this one's.
+        let _ = self.member.set((grant.clone(), member));
+        Ok(())
+    }
+
+    /// Gives a connection that does something more than the least, while there is memory.
+    pub(crate) fn grow(&self) {
+        let windows = self.member().and_then(|member| member.grow(self.server.gate.memory()));
+        windows.into_iter().for_each(|windows| self.connection.settle(windows));
+    }
+
+    /// What is counted of its client, once it is known.
+    pub(crate) fn member(&self) -> Option<&Member> {
+        self.member.get().map(|(_, member)| member)
+    }
+
     /// CON was answered: the other streams may go on. The first answer counts; returns whether this
     /// is it.
     pub(crate) fn settle(&self, how: Settled) -> bool {
@@ -76,9 +142,19 @@ impl Session {
             first
         });
         if first && welcome {
-            self.connection.settle();
+            self.pass.lock().unwrap_or_else(PoisonError::into_inner).known();
+            // Where there is plenty, the first command need not wait for it.
+            match self.server.gate.memory().is_plenty() {
+                true => self.grow(),
+                false => self.connection.settle(LEAST),
+            }
         }
         first
+    }
+
+    /// Whether somebody is known here, and welcome.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.settled.borrow().is_some()
     }
 
     /// Waits until CON was answered or the connection is gone.
@@ -93,8 +169,35 @@ impl Session {
         }
     }
 
-    /// The storage as `grant` lets it be seen.
-    pub(crate) async fn view(&self, grant: &Grant) -> Result<Arc<dyn Storage>, StorageError> {
+    /// Blames the client's network, unless the client is known.
+    pub(crate) fn blame(&self, offence: Offence) {
+        if self.member().is_none() {
+            self.server.blame(self.address(), offence);
+        }
+    }
+
+    /// Ends the connection if what its client was granted is not what it is granted now.
+    fn check(&self) {
+        let Some((granted, _)) = self.member.get().filter(|_| !self.revoked.is_cancelled()) else { return };
+        let (status, why) = match self.server.access.grant(granted.user.key, self.address()) {
+            Ok(now) if now == *granted => return,
+            // The client connects again by itself and goes on with what it may do now.
+            Ok(_) => (Status::Unavailable, "what this key may do here has changed"),
+            Err(Denied::Restricted(why)) => (Status::NotAuthorised, why),
+            Err(_) => (Status::NotAuthorised, "this key is not let in any more"),
+        };
+        self.revoked.cancel();
+        self.connection.close(Some(status), why);
+        let (user, remote) = (&granted.user, self.connection.remote_address());
+        self.server.tell(Event::Revoked { user: &user.name, key: user.key, remote, why });
+    }
+
+    /// The storage as `grant` lets it be seen, and as `user` may use it.
+    pub(crate) async fn view(&self, grant: &Grant, user: &Arc<User>) -> Result<Arc<dyn Storage>, StorageError> {
+        Ok(Arc::new(Guard::new(user.clone(), self.part(grant).await?)))
+    }
+
+    async fn part(&self, grant: &Grant) -> Result<Arc<dyn Storage>, StorageError> {
         if grant.root.is_root() {
             return Ok(self.server.storage.clone());
         }
@@ -107,5 +210,26 @@ impl Session {
                 Ok(storage)
             }
         }
+    }
+}
+
+/// The connections that there are, for who must look after all of them.
+#[derive(Default)]
+pub(crate) struct Sessions {
+    list: StdMutex<Vec<Weak<Session>>>,
+}
+
+impl Sessions {
+    fn add(&self, session: &Arc<Session>) {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(session));
+    }
+
+    /// Ends those whose clients may not do any more what they might.
+    pub(crate) fn check(&self) {
+        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        list.retain(|session| session.strong_count() > 0);
+        let sessions: Vec<_> = list.iter().filter_map(Weak::upgrade).collect();
+        drop(list);
+        sessions.iter().for_each(|session| session.check());
     }
 }

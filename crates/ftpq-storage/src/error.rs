@@ -26,10 +26,11 @@ impl StorageError {
         self.problem.status()
     }
 
-    /// The path in front of the text; what a server says names it already.
+    /// The path in front of the text; what a server says names it already, and what a user may not do is
+    /// no matter of one path.
     fn subject(&self) -> String {
         match self.problem {
-            Problem::Remote { .. } => String::new(),
+            Problem::Remote { .. } | Problem::Forbidden(_) => String::new(),
             _ => format!("{}: ", self.path),
         }
     }
@@ -85,6 +86,12 @@ pub enum Problem {
     /// Somebody else with the same name and key goes on with what was kept.
     #[error("another run has taken over this upload")]
     Superseded,
+    /// Nobody waits for it any more, so it was given up.
+    #[error("given up")]
+    Cancelled,
+    /// This storage has no way of doing it.
+    #[error("{0}")]
+    Unsupported(&'static str),
     /// Moving a folder into itself, removing the root, and the like.
     #[error("{0}")]
     Refused(&'static str),
@@ -144,7 +151,8 @@ impl Problem {
             Problem::Superseded => Status::Superseded,
             Problem::NameTooLong | Problem::Reserved | Problem::Lookalike => Status::NameRefused,
             Problem::BadPath(_) | Problem::Refused(_) | Problem::LeadsOut => Status::BadPath,
-            Problem::NoLinks => Status::Unsupported,
+            Problem::NoLinks | Problem::Unsupported(_) => Status::Unsupported,
+            Problem::Cancelled => Status::Cancelled,
             Problem::DigestMismatch { .. } => Status::DigestMismatch,
             Problem::Length { .. } => Status::Truncated,
             Problem::NoSpace => Status::NoSpace,

@@ -14,13 +14,16 @@
 //!   digest was proved.
 //! - A file that changes while it is read is an error, never a mix of two versions.
 
+mod blocking;
 mod error;
 mod hash;
 mod local;
+pub mod own_file;
 
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+pub use blocking::{Held, holding};
 pub use bytes::Bytes;
 pub use error::{Problem, StorageError};
 pub use ftpq_proto::commands::begin::HeldExtent;
@@ -77,6 +80,23 @@ pub trait Storage: Send + Sync + 'static {
         owner: Digest,
         upload: UploadId,
     ) -> Result<Arc<dyn Staging>, StorageError>;
+
+    /// Bytes that what is kept for [`begin`](Self::begin) with the same arguments counts for in
+    /// [`usage`](Self::usage); `None` if nothing is.
+    async fn unfinished(&self, path: &RemotePath, _: &LargeFile) -> Result<Option<u64>, StorageError> {
+        Err(StorageError::new(path, NOT_COUNTED))
+    }
+
+    /// Whether a file of this size and content stands at `path`, durably. Reads it to tell.
+    async fn holds(&self, path: &RemotePath, _size: u64, _: Digest) -> Result<bool, StorageError> {
+        Err(StorageError::new(path, NOT_COUNTED))
+    }
+
+    /// Counts all that is here, what is kept of unfinished files too. What changes meanwhile may be counted
+    /// or not; what is moved meanwhile may be missed.
+    async fn usage(&self) -> Result<Usage, StorageError> {
+        Err(StorageError::new(&RemotePath::root(), NOT_COUNTED))
+    }
 
     /// Removes what is kept of files that nobody has gone on with for `age`. Returns how many.
     async fn sweep(&self, age: Duration) -> Result<u64, StorageError>;
@@ -263,6 +283,15 @@ pub struct NewLink {
     pub mtime: Option<Timestamp>,
 }
 
+/// What a tree of files takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Of all files: what they would take without holes, and what unfinished ones will.
+    pub bytes: u64,
+    /// Files, folders and links, each name by itself; the root is none of them.
+    pub entries: u64,
+}
+
 /// What is to be set of a folder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attributes {
@@ -271,3 +300,5 @@ pub struct Attributes {
     /// Modification time.
     pub mtime: Option<Timestamp>,
 }
+
+const NOT_COUNTED: Problem = Problem::Unsupported("this storage cannot tell how much it holds");

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use ftpq_proto::{Escaped, Status};
+use ftpq_proto::{Escaped, Status, commands::con::Successor};
 use quinn::{ConnectionError, Endpoint, TransportErrorCode, VarInt};
 use rustls::pki_types::CertificateDer;
 
@@ -10,7 +10,8 @@ use crate::{
     fingerprint::Fingerprint,
     socket,
     stream::{RecvHalf, SendHalf},
-    tuning,
+    succession::{self, SuccessionError},
+    tuning::Windows,
 };
 
 /// One connection between two keys. Cheap to clone; all clones are the same connection.
@@ -25,14 +26,20 @@ pub struct Connection {
 impl Connection {
     /// `None` where the peer proved no key, which our TLS configurations do not let happen.
     pub(crate) fn new(inner: quinn::Connection, endpoint: Option<Endpoint>) -> Option<Self> {
-        let chain = inner.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
-        let peer = Fingerprint::of(chain.first()?).ok()?;
+        let peer = Fingerprint::of(&peer_certificate(&inner)?).ok()?;
         Some(Self { inner, peer, endpoint })
     }
 
     /// The key that the other side proved to hold.
     pub fn peer(&self) -> Fingerprint {
         self.peer
+    }
+
+    /// The key that the other side will have next, if it is its own word that says so; `None` where it has
+    /// that key already. `now`: seconds since 1970 (UTC).
+    pub fn verify_successor(&self, said: &Successor, now: i64) -> Result<Option<Fingerprint>, SuccessionError> {
+        let certificate = peer_certificate(&self.inner).ok_or(SuccessionError::Malformed)?;
+        succession::verify(&certificate, said, now)
     }
 
     /// Where the other side is now: it may move.
@@ -74,9 +81,10 @@ impl Connection {
     }
 
     /// Grants the peer the windows and streams of somebody who is known.
-    pub fn settle(&self) {
-        self.inner.set_receive_window(tuning::CONNECTION_WINDOW.into());
-        self.inner.set_max_concurrent_bi_streams(tuning::STREAMS.into());
+    pub fn settle(&self, windows: Windows) {
+        self.inner.set_receive_window(windows.receive.into());
+        self.inner.set_send_window(windows.send);
+        self.inner.set_max_concurrent_bi_streams(windows.streams.into());
     }
 
     /// Ends the connection at once, whatever is in flight. `None` is a plain goodbye.
@@ -106,6 +114,11 @@ impl Connection {
     }
 }
 
+fn peer_certificate(connection: &quinn::Connection) -> Option<CertificateDer<'static>> {
+    let chain = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+    chain.into_iter().next()
+}
+
 /// Why a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Closed {
@@ -120,7 +133,7 @@ pub enum Closed {
         /// For a person, as the peer sent it.
         reason: String,
     },
-    /// Nothing was heard for [`tuning::IDLE`].
+    /// Nothing was heard for [`crate::tuning::IDLE`].
     #[error("the other side fell silent")]
     TimedOut,
     /// The other side has forgotten the connection: it was restarted.
@@ -129,6 +142,9 @@ pub enum Closed {
     /// This side ended it.
     #[error("the connection was given up")]
     Here,
+    /// The other side takes no connections from here now: it is full, or keeps this network out for a while.
+    #[error("the other side takes no connections from here at the moment")]
+    Refused,
     /// The two do not speak the same protocol (no common ALPN token or QUIC version).
     #[error("no common protocol version")]
     Version,
@@ -157,6 +173,9 @@ impl From<ConnectionError> for Closed {
                 if close.error_code == TransportErrorCode::crypto(NO_COMMON_ALPN) =>
             {
                 Closed::Version
+            }
+            ConnectionError::ConnectionClosed(close) if close.error_code == TransportErrorCode::CONNECTION_REFUSED => {
+                Closed::Refused
             }
             ConnectionError::TransportError(error) if error.code == TransportErrorCode::crypto(NO_COMMON_ALPN) => {
                 Closed::Version

@@ -20,6 +20,8 @@ use crate::{fingerprint::Fingerprint, tls};
 pub struct Identity {
     pub(crate) certified: Arc<CertifiedKey>,
     fingerprint: Fingerprint,
+    /// What stands in front of the key in its file.
+    note: String,
     /// Keyed with the private key: derives secrets that last as long as it does.
     deriver: hmac::Key,
 }
@@ -45,6 +47,14 @@ impl Identity {
         }
     }
 
+    /// A new key in `file`, which is made, readable by its owner alone, and must not be there yet. One line
+    /// of `note` stands in front of the key: whoever reads PEM skips it.
+    pub fn create(file: &Path, note: &str) -> Result<Self, IdentityError> {
+        let pem = format!("{}\n{}", note.lines().next().unwrap_or_default(), generate_pem()?);
+        create_private(file, &pem).map_err(|error| IdentityError::file(file, error))?;
+        Self::load(file)
+    }
+
     /// The key in `file`: a PEM private key and certificate.
     pub fn load(file: &Path) -> Result<Self, IdentityError> {
         let pem = fs::read_to_string(file).map_err(|error| IdentityError::file(file, error))?;
@@ -67,6 +77,11 @@ impl Identity {
         self.fingerprint
     }
 
+    /// The line that stands in front of the key in its file; empty where none does.
+    pub fn note(&self) -> &str {
+        &self.note
+    }
+
     /// A secret for `purpose`, the same whenever this key is loaded.
     pub(crate) fn derive(&self, purpose: &str) -> [u8; 32] {
         let mut secret = [0; 32];
@@ -82,7 +97,8 @@ impl Identity {
         let deriver = hmac::Key::new(hmac::HMAC_SHA256, key.secret_der());
         let certified =
             CertifiedKey::from_der(vec![certificate], key, &tls::provider()).map_err(|error| malformed(&error))?;
-        Ok(Self { certified: Arc::new(certified), fingerprint, deriver })
+        let note = pem.lines().next().filter(|line| !line.starts_with("-----")).unwrap_or_default().to_owned();
+        Ok(Self { certified: Arc::new(certified), fingerprint, note, deriver })
     }
 }
 
@@ -146,7 +162,7 @@ fn generate_pem() -> Result<String, IdentityError> {
 
 /// Whole or not at all, never replacing: a crash must not leave half a key.
 fn create_private(file: &Path, pem: &str) -> io::Result<()> {
-    let folder = file.parent().unwrap_or(Path::new("."));
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = fs::DirBuilder::new();
     let mut options = fs::OpenOptions::new();
     options.write(true).create_new(true);
@@ -157,15 +173,21 @@ fn create_private(file: &Path, pem: &str) -> io::Result<()> {
         options.mode(0o600);
     }
     builder.recursive(true).create(folder)?;
-    let temporary = folder.join(format!(".identity-{}", std::process::id()));
+    // A name of its own: what a crash may have left behind is in nobody's way.
+    let mut random = [0; 8];
+    aws_lc_rs::rand::fill(&mut random).map_err(|_| io::Error::other("the system gives no random bytes"))?;
+    let temporary = folder.join(format!(".identity-{:016x}", u64::from_be_bytes(random)));
     let written = options.open(&temporary).and_then(|mut out| {
         out.write_all(pem.as_bytes())?;
         out.sync_all()
     });
     // A hard link, unlike a rename, does not replace what another process may just have made.
     let linked = written.and_then(|()| fs::hard_link(&temporary, file));
-    fs::remove_file(&temporary)?;
-    linked
+    let _ = fs::remove_file(&temporary);
+    linked?;
+    // Not every file system can: then the name comes to the disk when it does.
+    let _ = fs::File::open(folder).and_then(|folder| folder.sync_all());
+    Ok(())
 }
 
 #[cfg(test)]
@@ -187,6 +209,24 @@ mod tests {
             assert!(matches!(Identity::load(&file), Err(IdentityError::Exposed { mode: 0o640, .. })));
         }
         assert!(!format!("{first:?}").contains("PRIVATE"));
+    }
+
+    #[test]
+    fn a_note_in_front_of_a_key_is_kept_with_it() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("identity/server-next.pem");
+        let made = Identity::create(&file, "takes over: soon\n-----BEGIN").unwrap();
+        assert_eq!(
+            (made.note(), Identity::load(&file).unwrap().fingerprint()),
+            ("takes over: soon", made.fingerprint())
+        );
+        let again = Identity::create(&file, "").unwrap_err();
+        assert!(matches!(again, IdentityError::File { error, .. } if error.kind() == io::ErrorKind::AlreadyExists));
+        assert_eq!(Identity::load(&file).unwrap().fingerprint(), made.fingerprint());
+        assert_eq!(Identity::generate().unwrap().note(), "");
+        let left: Vec<_> =
+            fs::read_dir(file.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["server-next.pem"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! framing of `ftpq-proto` and nothing of verbs, files or rights.
 //!
 //! - [`Identity`]: a key pair in a self-made certificate; [`Fingerprint`]: how the other side knows it.
+//! - [`Ticket`]: a server, its key, and a secret that lets one client in.
 //! - [`Listener`] and [`Connector`]: the two ends of a [`Connection`].
 //! - [`SendHalf`] and [`RecvHalf`]: one stream. Dropping a send half that was not finished resets it,
 //!   so that a truncated body can never look complete.
@@ -17,6 +18,8 @@ mod identity;
 mod listener;
 mod socket;
 mod stream;
+mod succession;
+mod ticket;
 mod tls;
 pub mod tuning;
 
@@ -27,3 +30,5 @@ pub use fingerprint::{Fingerprint, ParseFingerprintError};
 pub use identity::{Identity, IdentityError};
 pub use listener::{BindError, Incoming, Listener};
 pub use stream::{RecvError, RecvHalf, SendError, SendHalf};
+pub use succession::{AnnounceError, SuccessionError};
+pub use ticket::{ParseTicketError, Ticket};

@@ -1,6 +1,11 @@
 //! A server's end: a socket that takes connections.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
+};
 
 use aws_lc_rs::hmac;
 use ftpq_proto::Status;
@@ -14,20 +19,23 @@ use crate::{
     socket, tuning,
 };
 
-/// A UDP socket on which a server takes connections.
-#[derive(Debug)]
+/// A UDP socket on which a server takes connections. Clones share it.
+#[derive(Clone)]
 pub struct Listener {
     endpoint: Endpoint,
-    config: ServerConfig,
+    /// What the next connection is taken with.
+    config: Arc<Mutex<ServerConfig>>,
+    /// Runs before each connection is taken.
+    before_each: Arc<OnceLock<Hook>>,
     address: SocketAddr,
 }
+
+type Hook = Box<dyn Fn() + Send + Sync>;
 
 impl Listener {
     /// Binds `address`. Port 0 takes a free one; `[::]` takes IPv4 as well.
     pub fn bind(address: SocketAddr, identity: &Identity) -> Result<Self, BindError> {
-        let crypto = QuicServerConfig::try_from(crate::tls::server_config(identity)?)
-            .map_err(|error| rustls::Error::General(error.to_string()))?;
-        let mut config = ServerConfig::with_crypto(Arc::new(crypto));
+        let mut config = ServerConfig::with_crypto(crypto(identity)?);
         config
             .max_incoming(tuning::INCOMING_MAX)
             .incoming_buffer_size(tuning::INCOMING_BUFFER)
@@ -41,7 +49,23 @@ impl Listener {
             Ok((endpoint.local_addr()?, endpoint))
         };
         let (address, endpoint) = bind().map_err(|error| BindError::Socket { address, error })?;
-        Ok(Self { endpoint, config, address })
+        Ok(Self { endpoint, config: Arc::new(Mutex::new(config)), before_each: Arc::default(), address })
+    }
+
+    /// Takes connections as `identity` from now on. Those that are there go on.
+    ///
+    /// What [`remember_across_restarts`] made of the former identity stays until the next start.
+    pub fn change_identity(&self, identity: &Identity) -> Result<(), rustls::Error> {
+        let crypto = crypto(identity)?;
+        // Each attempt is accepted with a copy of this: the endpoint itself need not know.
+        self.config().crypto = crypto;
+        Ok(())
+    }
+
+    /// Runs `hook` before each connection is taken: it may still [change the identity](Self::change_identity).
+    /// It must be quick, since nothing else happens meanwhile. The first hook counts.
+    pub fn before_each(&self, hook: impl Fn() + Send + Sync + 'static) {
+        let _ = self.before_each.set(Box::new(hook));
     }
 
     /// Where it listens: the port that port 0 got.
@@ -52,7 +76,9 @@ impl Listener {
     /// The next connection attempt; `None` once it is closed.
     pub async fn accept(&self) -> Option<Incoming> {
         let inner = self.endpoint.accept().await?;
-        Some(Incoming { inner, config: self.config.clone() })
+        self.before_each.get().iter().for_each(|hook| hook());
+        let config = self.config().clone();
+        Some(Incoming { inner, config })
     }
 
     /// Takes no more connections. Those that are there go on.
@@ -64,6 +90,16 @@ impl Listener {
     pub async fn close(&self, status: Status, reason: &str) {
         self.endpoint.close(VarInt::from_u32(status.code()), reason.as_bytes());
         let _ = timeout(tuning::FAREWELL, self.endpoint.wait_idle()).await;
+    }
+
+    fn config(&self) -> MutexGuard<'_, ServerConfig> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Listener").field(&self.address).finish()
     }
 }
 
@@ -81,11 +117,32 @@ impl Incoming {
         SocketAddr::new(address.ip().to_canonical(), address.port())
     }
 
-    /// Goes through the handshake, within [`tuning::HANDSHAKE`].
-    pub async fn accept(mut self) -> Result<Connection, Closed> {
+    /// Whether it came from there: what was sent there has come back.
+    pub fn is_validated(&self) -> bool {
+        self.inner.remote_address_validated()
+    }
+
+    /// Has it prove its address first (Retry, RFC 9000 section 8.1.2). Nothing is kept for it meanwhile.
+    pub fn retry(self) {
+        // Fails only for one that has proved it.
+        let _ = self.inner.retry();
+    }
+
+    /// Turns it down with one small packet.
+    pub fn refuse(self) {
+        self.inner.refuse();
+    }
+
+    /// Drops it unanswered.
+    pub fn ignore(self) {
+        self.inner.ignore();
+    }
+
+    /// Goes through the handshake, within `patience`.
+    pub async fn accept(mut self, patience: Duration) -> Result<Connection, Closed> {
         self.config.transport_config(tuning::server(self.inner.remote_address().ip()));
         let connecting = self.inner.accept_with(Arc::new(self.config))?;
-        let inner = timeout(tuning::HANDSHAKE, connecting).await.map_err(|_| Closed::TimedOut)??;
+        let inner = timeout(patience, connecting).await.map_err(|_| Closed::TimedOut)??;
         Connection::new(inner, None).ok_or_else(|| Closed::Transport("the client proved no key".into()))
     }
 }
@@ -106,6 +163,11 @@ pub enum BindError {
     Tls(#[from] rustls::Error),
 }
 
+fn crypto(identity: &Identity) -> Result<Arc<QuicServerConfig>, rustls::Error> {
+    let tls = crate::tls::server_config(identity)?;
+    QuicServerConfig::try_from(tls).map(Arc::new).map_err(|error| rustls::Error::General(error.to_string()))
+}
+
 /// Ready to receive the largest datagram that any path may carry.
 pub(crate) fn endpoint_config() -> io::Result<EndpointConfig> {
     let mut config = EndpointConfig::default();
@@ -122,4 +184,41 @@ fn remember_across_restarts(config: &mut EndpointConfig, identity: &Identity) {
     let [a, b, c, d, e, f, g, h, ..] = identity.derive("ftpq/1 connection ids");
     let ids_key = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
     config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids_key)));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::Ipv4Addr, time::Duration};
+
+    use super::*;
+    use crate::connector::Connector;
+
+    /// Connects, trusting both keys, and returns both ends.
+    async fn meet(listener: &Listener, trust: &[&Identity]) -> (Connection, Connection) {
+        let connector = Connector::new(Identity::generate().unwrap());
+        let (address, keys) = (listener.local_addr(), trust.iter().map(|key| key.fingerprint()).collect::<Vec<_>>());
+        let connecting =
+            tokio::spawn(async move { connector.connect(&[address], &keys, Duration::from_secs(30)).await });
+        let server = listener.accept().await.unwrap().accept(Duration::from_secs(10)).await.unwrap();
+        (connecting.await.unwrap().unwrap(), server)
+    }
+
+    #[tokio::test]
+    async fn a_listener_takes_another_key_and_keeps_its_connections() {
+        let [old, new] = [(); 2].map(|()| Identity::generate().unwrap());
+        let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into(), &old).unwrap();
+        let (before, server_before) = meet(&listener, &[&old, &new]).await;
+        let (same, next) = (listener.clone(), new.clone());
+        listener.before_each(move || same.change_identity(&next).unwrap());
+        let (after, _server_after) = meet(&listener, &[&old, &new]).await;
+        assert_eq!((before.peer(), after.peer()), (old.fingerprint(), new.fingerprint()));
+        let said = old.announce(new.fingerprint(), 1).unwrap();
+        assert_eq!(before.verify_successor(&said, 0), Ok(Some(new.fingerprint())));
+        assert_eq!(after.verify_successor(&said, 0), Ok(None));
+        // The one from before goes on.
+        let (mut send, _recv) = before.open().await.unwrap();
+        send.frame(&"still there").await.unwrap();
+        let (_send, mut recv) = server_before.accept().await.unwrap();
+        assert_eq!(recv.frame::<String>(Duration::from_secs(30)).await.unwrap(), "still there");
+    }
 }

@@ -107,8 +107,14 @@ impl RecvHalf {
         let receive = async {
             let mut prefix = [0; PREFIX_LEN];
             self.fill(&mut prefix).await?;
-            let mut body = vec![0; codec::body_len(prefix)?];
-            self.fill(&mut body).await?;
+            let len = codec::body_len(prefix)?;
+            // No more than what has come is held for it, whatever it claims.
+            let mut body = Vec::new();
+            while body.len() < len {
+                let (from, step) = (body.len(), body.len().max(FRAME_STEP));
+                body.resize(len.min(from + step), 0);
+                self.fill(body.get_mut(from..).unwrap_or_default()).await?;
+            }
             Ok(codec::decode(&body)?)
         };
         timeout(patience, receive).await.unwrap_or(Err(RecvError::Stalled))
@@ -231,6 +237,9 @@ impl RecvError {
         }
     }
 }
+
+/// Bytes of a frame that are made room for at first. Most frames are shorter.
+const FRAME_STEP: usize = 1024;
 
 fn status_of(code: VarInt) -> Status {
     u32::try_from(code.into_inner()).map_or(Status::Internal, Status::from)

@@ -23,6 +23,32 @@ pub const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 /// Bytes handed to quinn and not yet acknowledged, over all streams of a connection.
 pub const SEND_WINDOW: u64 = 8 * 1024 * 1024;
 
+/// What a server lets one connection hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Windows {
+    /// Bytes that the peer may have in flight on all streams.
+    pub receive: u32,
+    /// Bytes handed to quinn and not yet acknowledged, on all streams.
+    pub send: u64,
+    /// Streams that the peer may have open.
+    pub streams: u32,
+}
+
+impl Windows {
+    /// For somebody who is known, while there is memory.
+    pub const FULL: Self = Self { receive: CONNECTION_WINDOW, send: SEND_WINDOW, streams: STREAMS };
+
+    /// The same, halved so many times, down to what still works.
+    #[must_use]
+    pub fn halved(self, times: u32) -> Self {
+        Self {
+            receive: self.receive.checked_shr(times).unwrap_or(0).max(UNSETTLED_WINDOW),
+            send: self.send.checked_shr(times).unwrap_or(0).max(UNSETTLED_WINDOW.into()),
+            streams: self.streams.checked_shr(times).unwrap_or(0).max(STREAMS_MIN),
+        }
+    }
+}
+
 /// The same as [`CONNECTION_WINDOW`], before the peer's first command told who it is.
 pub const UNSETTLED_WINDOW: u32 = 64 * 1024;
 
@@ -32,6 +58,9 @@ pub const UNSETTLED_STREAMS: u32 = 2;
 
 /// Streams that a peer may have open: enough for a tree of small files to fill a long path.
 pub const STREAMS: u32 = 256;
+
+/// Streams that a peer may have open when memory is short.
+pub const STREAMS_MIN: u32 = 4;
 
 /// A connection without any packet for this long is dead. Both sides' values count; the smaller wins.
 pub const IDLE: Duration = Duration::from_secs(30);
@@ -71,9 +100,6 @@ pub const INCOMING_BUFFER: u64 = 64 * 1024;
 /// See [`INCOMING_BUFFER`].
 pub const INCOMING_BUFFER_TOTAL: u64 = 16 * 1024 * 1024;
 
-/// A handshake must be over within this time.
-pub const HANDSHAKE: Duration = Duration::from_secs(8);
-
 /// What a client wants of a connection to `peer`.
 pub(crate) fn client(peer: IpAddr) -> Arc<TransportConfig> {
     let mut config = common(peer);
@@ -87,6 +113,7 @@ pub(crate) fn client(peer: IpAddr) -> Arc<TransportConfig> {
 pub(crate) fn server(peer: IpAddr) -> Arc<TransportConfig> {
     let mut config = common(peer);
     config.receive_window(UNSETTLED_WINDOW.into());
+    config.send_window(UNSETTLED_WINDOW.into());
     config.max_concurrent_bidi_streams(UNSETTLED_STREAMS.into());
     Arc::new(config)
 }

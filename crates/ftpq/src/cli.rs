@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::{
-    commands::{ClientCommand, completions, serve},
+    commands::{ClientCommand, clients, completions, invite, serve},
     global::Global,
     shell,
 };
@@ -26,6 +26,10 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Serve a folder
     Serve(serve::Args),
+    /// Print a ticket that lets somebody in on the server of this user
+    Invite(invite::Args),
+    /// Show or change whom the server of this user lets in
+    Clients(clients::Args),
     #[command(flatten)]
     Client(ClientCommand),
     /// Type commands at a prompt, or run a file of them

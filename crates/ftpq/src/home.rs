@@ -3,10 +3,11 @@
 //! `FTPQ_HOME` puts all of them under one folder, for tests and for portable use; otherwise they lie
 //! where XDG says, on macOS too.
 
-use std::{env, path::PathBuf};
+use std::{env, fs, io, path::PathBuf};
 
 use anyhow::Context;
 use etcetera::BaseStrategy;
+use ftpq_storage::own_file::replace;
 
 /// The folders.
 #[derive(Clone, Debug)]
@@ -49,6 +50,16 @@ impl Home {
     /// The current server, and the folder on each.
     pub(crate) fn state(&self) -> PathBuf {
         self.state.join("state.json")
+    }
+
+    /// The port on which this user's server listens, if it ever did.
+    pub(crate) fn serving(&self) -> Option<u16> {
+        fs::read_to_string(self.state.join("port")).ok()?.trim().parse().ok()
+    }
+
+    /// Remembers that port.
+    pub(crate) fn set_serving(&self, port: u16) -> io::Result<()> {
+        replace(&self.state.join("port"), format!("{port}\n").as_bytes())
     }
 
     /// What was typed at the prompt.

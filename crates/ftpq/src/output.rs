@@ -74,6 +74,11 @@ pub(crate) fn local_time(time: Timestamp) -> String {
     zoned.map_or_else(|| "?".repeat(16), |time| time.strftime("%Y-%m-%d %H:%M").to_string())
 }
 
+/// The same of a moment, with its zone.
+pub(crate) fn local_moment(time: jiff::Timestamp) -> String {
+    time.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M %Z").to_string()
+}
+
 /// Names side by side on a terminal, one a line elsewhere.
 pub(crate) fn columns(names: &[String]) -> io::Result<()> {
     let mut out = io::stdout().lock();

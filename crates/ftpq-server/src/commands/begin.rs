@@ -17,14 +17,15 @@ impl Handler for Begin {
     type Reply = Begun;
 
     fn spec(&self) -> Spec {
-        Spec::new(VERB, "begin a large upload, or go on with it").needs(Right::Write).repeatable()
+        Spec::new(VERB, Right::Write, "begin a large upload, or go on with it").repeatable()
+    }
+
+    fn is_costly(&self, _: &Args) -> bool {
+        true
     }
 
     async fn handle(&self, cx: &Context, args: Args, exchange: &mut Exchange) -> Result<Begun, Failure> {
         let path = cx.resolve(&args.path)?;
-        if args.overwrite {
-            cx.require(Right::Delete)?;
-        }
         let extents = cut(&path, args.size, args.extent)?;
         let Args { fresh, apart, sparse, overwrite, same, parents, .. } = args;
         let file = LargeFile { extents, owner: owner(cx), fresh, apart, sparse, overwrite, same, parents };

@@ -14,7 +14,7 @@ impl Handler for Cd {
     type Reply = Folder;
 
     fn spec(&self) -> Spec {
-        Spec::new(VERB, "go to a folder").needs(Right::List).repeatable()
+        Spec::new(VERB, Right::List, "go to a folder").repeatable()
     }
 
     async fn handle(&self, cx: &Context, args: Args, _: &mut Exchange) -> Result<Folder, Failure> {

@@ -14,15 +14,16 @@ impl Handler for Commit {
     type Reply = Committed;
 
     fn spec(&self) -> Spec {
-        Spec::new(VERB, "finish a large upload").needs(Right::Write)
+        Spec::new(VERB, Right::Write, "finish a large upload")
+    }
+
+    fn is_costly(&self, _: &Args) -> bool {
+        true
     }
 
     async fn handle(&self, cx: &Context, args: Args, _: &mut Exchange) -> Result<Committed, Failure> {
         let path = cx.resolve(&args.path)?;
         let staging = cx.storage().staging(&path, owner(cx), args.upload).await?;
-        if staging.overwrites() {
-            cx.require(Right::Delete)?;
-        }
         let Args { digest, mode, mtime, .. } = args;
         let digest = staging.commit(Publish { digest, mode, mtime }).await?;
         Ok(Committed { path, length: staging.extents().size(), digest })

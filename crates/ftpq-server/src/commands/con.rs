@@ -15,7 +15,7 @@ impl Handler for Con {
 
     fn spec(&self) -> Spec {
         // Nothing else can begin before it.
-        Spec::new(VERB, "connect: versions, verbs, who you are and what you may do").repeatable().priority(1)
+        Spec::for_everyone(VERB, "connect: versions, verbs, who you are and what you may do").repeatable().priority(1)
     }
 
     async fn handle(&self, cx: &Context, args: Args, _: &mut Exchange) -> Result<Welcome, Failure> {
@@ -32,7 +32,7 @@ impl Handler for Con {
             key: cx.user().key.to_string(),
             rights: cx.user().rights,
             limits: cx.user().limits,
-            successor: None,
+            successor: cx.service().succession.now(),
         })
     }
 }

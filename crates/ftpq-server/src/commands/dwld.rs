@@ -15,7 +15,7 @@ impl Handler for Dwld {
     type Reply = Ended;
 
     fn spec(&self) -> Spec {
-        Spec::new(VERB, "download a file").needs(Right::Read).repeatable()
+        Spec::new(VERB, Right::Read, "download a file").repeatable()
     }
 
     async fn handle(&self, cx: &Context, args: Args, exchange: &mut Exchange) -> Result<Ended, Failure> {

@@ -12,14 +12,11 @@ impl Handler for Link {
     type Reply = Linked;
 
     fn spec(&self) -> Spec {
-        Spec::new(VERB, "make a symbolic link").needs(Right::Write)
+        Spec::new(VERB, Right::Write, "make a symbolic link")
     }
 
     async fn handle(&self, cx: &Context, args: Args, _: &mut Exchange) -> Result<Linked, Failure> {
         let path = cx.resolve(&args.path)?;
-        if args.overwrite {
-            cx.require(Right::Delete)?;
-        }
         let Args { target, overwrite, accept_same, parents, mtime, .. } = args;
         cx.storage().make_link(&path, &target, NewLink { overwrite, accept_same, parents, mtime }).await?;
         Ok(Linked { path })

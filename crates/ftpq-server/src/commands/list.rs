@@ -11,7 +11,7 @@ impl Handler for List {
     type Reply = Listed;
 
     fn spec(&self) -> Spec {
-        Spec::new(VERB, "show a folder").needs(Right::List).repeatable()
+        Spec::new(VERB, Right::List, "show a folder").repeatable()
     }
 
     async fn handle(&self, cx: &Context, args: Args, exchange: &mut Exchange) -> Result<Listed, Failure> {

@@ -11,7 +11,7 @@ impl Handler for Mkdir {
     type Reply = Made;
 
     fn spec(&self) -> Spec {
-        Spec::new(VERB, "make a folder").needs(Right::Write)
+        Spec::new(VERB, Right::Write, "make a folder")
     }
 
     async fn handle(&self, cx: &Context, args: Args, _: &mut Exchange) -> Result<Made, Failure> {

@@ -2,7 +2,7 @@
 
 use ftpq_handler::{Context, Exchange, Failure, Handler, Right, Spec, Status};
 use ftpq_proto::{
-    Kind, RemotePath,
+    RemotePath,
     commands::mv::{Args, Moved, VERB},
 };
 
@@ -14,11 +14,11 @@ impl Handler for Mv {
     type Reply = Moved;
 
     fn spec(&self) -> Spec {
-        Spec::new(VERB, "rename or move a file or folder").needs(Right::Write)
+        Spec::new(VERB, Right::Write, "rename or move a file or folder")
     }
 
     async fn handle(&self, cx: &Context, args: Args, _: &mut Exchange) -> Result<Moved, Failure> {
-        // Something goes away under its old name.
+        // Something goes away under its old name; nor is the target looked at for whoever may not do that.
         cx.require(Right::Delete)?;
         let from = cx.resolve(&args.from)?;
         let to = target(cx, &from, cx.resolve(&args.to)?).await?;
@@ -27,15 +27,15 @@ impl Handler for Mv {
     }
 }
 
-/// An existing folder takes `from` in under its old name.
+/// An existing folder takes `from` in under its old name. That `to` is one is seen by opening it, as whoever
+/// may move things need not have the right to list them.
 async fn target(cx: &Context, from: &RemotePath, to: RemotePath) -> Result<RemotePath, Failure> {
-    match cx.storage().stat(&to).await {
-        Ok(entry) if entry.kind == Kind::Folder => match from.name() {
-            Some(name) => Ok(to.join(&name)?),
-            None => Ok(to),
+    match (cx.storage().subtree(&to).await, from.name()) {
+        (Ok(_), Some(name)) => Ok(to.join(&name)?),
+        (Ok(_), None) => Ok(to),
+        (Err(error), _) => match error.status() {
+            Status::NotFound | Status::NotFolder | Status::NotRegular => Ok(to),
+            _ => Err(error.into()),
         },
-        Ok(_) => Ok(to),
-        Err(error) if error.status() == Status::NotFound => Ok(to),
-        Err(error) => Err(error.into()),
     }
 }

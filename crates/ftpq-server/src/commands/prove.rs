@@ -13,7 +13,11 @@ impl Handler for Prove {
     type Reply = Proved;
 
     fn spec(&self) -> Spec {
-        Spec::new(VERB, "prove a part of a large upload").needs(Right::Write).repeatable()
+        Spec::new(VERB, Right::Write, "prove a part of a large upload").repeatable()
+    }
+
+    fn is_costly(&self, _: &Args) -> bool {
+        true
     }
 
     async fn handle(&self, cx: &Context, args: Args, _: &mut Exchange) -> Result<Proved, Failure> {

@@ -14,7 +14,11 @@ impl Handler for Read {
     type Reply = Sent;
 
     fn spec(&self) -> Spec {
-        Spec::new(VERB, "download a part of a large file").needs(Right::Read).repeatable()
+        Spec::new(VERB, Right::Read, "download a part of a large file").repeatable()
+    }
+
+    fn is_costly(&self, args: &Args) -> bool {
+        args.digest_only
     }
 
     async fn handle(&self, cx: &Context, args: Args, exchange: &mut Exchange) -> Result<Sent, Failure> {

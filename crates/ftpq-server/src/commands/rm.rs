@@ -11,7 +11,7 @@ impl Handler for Rm {
     type Reply = Removed;
 
     fn spec(&self) -> Spec {
-        Spec::new(VERB, "remove a file or folder").needs(Right::Delete)
+        Spec::new(VERB, Right::Delete, "remove a file or folder")
     }
 
     async fn handle(&self, cx: &Context, args: Args, _: &mut Exchange) -> Result<Removed, Failure> {

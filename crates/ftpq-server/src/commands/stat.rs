@@ -11,7 +11,7 @@ impl Handler for Stat {
     type Reply = Found;
 
     fn spec(&self) -> Spec {
-        Spec::new(VERB, "describe a file or folder").needs(Right::List).repeatable()
+        Spec::new(VERB, Right::List, "describe a file or folder").repeatable()
     }
 
     async fn handle(&self, cx: &Context, args: Args, _: &mut Exchange) -> Result<Found, Failure> {

@@ -15,14 +15,15 @@ impl Handler for Upld {
     type Reply = Committed;
 
     fn spec(&self) -> Spec {
-        Spec::new(VERB, "upload a file").needs(Right::Write)
+        Spec::new(VERB, Right::Write, "upload a file")
+    }
+
+    fn is_costly(&self, args: &Args) -> bool {
+        !args.holes.is_empty()
     }
 
     async fn handle(&self, cx: &Context, args: Args, exchange: &mut Exchange) -> Result<Committed, Failure> {
         let path = cx.resolve(&args.path)?;
-        if args.overwrite {
-            cx.require(Right::Delete)?;
-        }
         let data = match args.size {
             Some(size) => Some(args.holes.data_in(size).ok_or_else(|| bad_size("holes beyond the end of the file"))?),
             None => None,

@@ -16,7 +16,11 @@ impl Handler for Write {
     type Reply = Written;
 
     fn spec(&self) -> Spec {
-        Spec::new(VERB, "upload a part of a large file").needs(Right::Write).repeatable()
+        Spec::new(VERB, Right::Write, "upload a part of a large file").repeatable()
+    }
+
+    fn is_costly(&self, args: &Args) -> bool {
+        !args.holes.is_empty()
     }
 
     async fn handle(&self, cx: &Context, args: Args, exchange: &mut Exchange) -> Result<Written, Failure> {

@@ -180,7 +180,7 @@ async fn server_that_cuts(cut: Cut, size: usize) -> Remote {
     let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into(), &identity).unwrap();
     let address = listener.local_addr();
     tokio::spawn(async move {
-        let connection = listener.accept().await.unwrap().accept().await.unwrap();
+        let connection = listener.accept().await.unwrap().accept(PATIENCE).await.unwrap();
         let mut open = Vec::new();
         while let Ok((mut send, mut recv)) = connection.accept().await {
             let request: Request = recv.frame(PATIENCE).await.unwrap();

@@ -220,15 +220,13 @@ async fn a_right_that_is_taken_away_is_missed_by_what_was_begun() {
         for index in 0..3 {
             write(&session, upload, index, part(index)).await.unwrap();
         }
-        server.authorise_nobody();
-        server.authorise(&identity, &format!("name=a rights={left}"));
+        let session = server.change(&identity, &format!("name=a rights={left}")).await;
         assert_eq!(status(commit(&session, upload).await), Status::Forbidden, "{left}");
         assert_eq!(status(begin(&session, &overwrite).await), Status::Forbidden, "{left}");
         assert_eq!(write(&session, upload, 0, part(0)).await.is_ok(), writes, "{left}");
         assert_eq!(prove(&session, upload, 0, part_digest(0)).await.is_ok(), writes, "{left}");
         assert_eq!(fs::read(server.path("f")).unwrap(), b"old");
-        server.authorise_nobody();
-        server.authorise(&identity, "name=a rights=write,delete");
+        let session = server.change(&identity, "name=a rights=write,delete").await;
         commit(&session, upload).await.unwrap();
         assert_eq!(fs::read(server.path("f")).unwrap(), *BYTES);
     }
@@ -247,8 +245,7 @@ async fn an_upload_stays_with_the_root_in_which_it_was_begun() {
     for index in 0..extents().count() {
         write(&session, upload, index, part(index)).await.unwrap();
     }
-    server.authorise_nobody();
-    server.authorise(&identity, &format!("name=mover rights={ALL} root=/b"));
+    let session = server.change(&identity, &format!("name=mover rights={ALL} root=/b")).await;
     assert_eq!(write(&session, upload, 0, part(0)).await, Err(Status::NoUpload));
     assert_eq!(status(commit(&session, upload).await), Status::NoUpload);
     assert!(!server.path("a/f").exists() && !server.path("b/f").exists());

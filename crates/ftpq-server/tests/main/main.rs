@@ -6,6 +6,7 @@
 
 mod cuts;
 mod extents;
+mod guard;
 mod rights;
 mod service;
 mod support;

@@ -108,7 +108,7 @@ impl Handler for Returns {
     type Reply = Vec<u8>;
 
     fn spec(&self) -> Spec {
-        Spec::new(self.0, "return zeros").repeatable()
+        Spec::for_everyone(self.0, "return zeros").repeatable()
     }
 
     async fn handle(&self, _: &Context, (): (), _: &mut Exchange) -> Result<Vec<u8>, Failure> {
@@ -124,7 +124,7 @@ impl Handler for Panics {
     type Reply = ();
 
     fn spec(&self) -> Spec {
-        Spec::new("PANIC", "panic once")
+        Spec::for_everyone("PANIC", "panic once")
     }
 
     async fn handle(&self, _: &Context, (): (), _: &mut Exchange) -> Result<(), Failure> {

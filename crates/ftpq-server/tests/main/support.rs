@@ -99,6 +99,14 @@ impl TestServer {
         writeln!(list, "{} {options}", identity.fingerprint()).unwrap();
     }
 
+    /// Makes this client the only one in the list, in one step. Its connections end: it gets a new one.
+    pub(crate) async fn change(&self, identity: &Identity, options: &str) -> Session {
+        let new = self.outside("authorized_clients.new");
+        fs::write(&new, format!("{} {options}\n", identity.fingerprint())).unwrap();
+        fs::rename(new, self.outside("authorized_clients")).unwrap();
+        self.session(identity).await
+    }
+
     /// Removes everybody from the list.
     pub(crate) fn authorise_nobody(&self) {
         fs::write(self.outside("authorized_clients"), "").unwrap();

@@ -13,7 +13,6 @@ use ftpq_proto::{Digest, Extents, Holes, Name, RemotePath, UploadId};
 
 use super::{
     behind::Behind,
-    blocking,
     publish::Target,
     root::Root,
     stage::{ExtentWriter, LocalStaging, StagedFile, staged_name},
@@ -21,6 +20,7 @@ use super::{
 };
 use crate::{
     HeldExtent, LargeFile, Publish, Staging, Upload,
+    blocking::{Wanted, blocking},
     error::{Problem, StorageError},
 };
 
@@ -62,18 +62,19 @@ impl Stagings {
         root: &Root,
         path: &RemotePath,
         file: &LargeFile,
+        wanted: &Wanted,
     ) -> Result<Option<Arc<LocalStaging>>, Problem> {
         self.lock().forget_idle(file.owner);
         let target = Target::find(root, path, file.parents)?;
         target.check(file.overwrite, file.same.map(|_| file.extents.size()))?;
         if let Some(same) = file.same
-            && target.holds(file.extents.size(), same)?
+            && target.holds(file.extents.size(), same, wanted)?
         {
             return Ok(None);
         }
         target.check(file.overwrite, None)?;
         // Of two that begin the same at once, the second takes over from the first.
-        let name = staged_name(&target, file)?;
+        let name = staged_name(&target.name, file)?;
         let _turn = self.turn(&name);
         let staged = match StagedFile::find(&target, &name)?.and_then(|identity| self.supersede(identity)) {
             Some(staged) if staged.suits(file) => staged,
@@ -201,10 +202,12 @@ pub(super) struct Handle {
 impl Handle {
     async fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&LocalStaging) -> Result<T, Problem> + Send + 'static,
+        work: impl FnOnce(&LocalStaging, &Wanted) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, StorageError> {
         let staging = self.staging.clone();
-        blocking(move || work(&staging)).await.map_err(|problem| StorageError::new(&self.staging.path, problem))
+        blocking(move |wanted| work(&staging, wanted))
+            .await
+            .map_err(|problem| StorageError::new(&self.staging.path, problem))
     }
 }
 
@@ -227,18 +230,18 @@ impl Staging for Handle {
     }
 
     async fn write(&self, index: u32, holes: Holes) -> Result<Box<dyn Upload>, StorageError> {
-        let writer = self.run(move |staging| staging.begin_extent(index, &holes)).await?;
+        let writer = self.run(move |staging, _| staging.begin_extent(index, &holes)).await?;
         Ok(Box::new(LocalExtent { staging: self.staging.clone(), writer: Behind::Ready(writer) }))
     }
 
     async fn prove(&self, index: u32, digest: Digest) -> Result<bool, StorageError> {
-        self.run(move |staging| staging.prove(index, digest)).await
+        self.run(move |staging, wanted| staging.prove(index, digest, wanted)).await
     }
 
     async fn commit(&self, publish: Publish) -> Result<Digest, StorageError> {
         let list = self.list.clone();
         // In one go: whoever asked for it may be gone before it is done.
-        self.run(move |staging| staging.publish(publish).inspect(|_| list.end(staging.id))).await
+        self.run(move |staging, wanted| staging.publish(publish, wanted).inspect(|_| list.end(staging.id))).await
     }
 }
 
@@ -259,7 +262,7 @@ impl Upload for LocalExtent {
     async fn commit(mut self: Box<Self>, expected: Digest) -> Result<Digest, StorageError> {
         let staging = self.staging.clone();
         let ended = match self.writer.take().await {
-            Ok(writer) => blocking(move || staging.end_extent(writer, expected)).await,
+            Ok(writer) => blocking(move |_| staging.end_extent(writer, expected)).await,
             Err(problem) => Err(problem),
         };
         ended.map_err(|problem| StorageError::new(&self.staging.path, problem))

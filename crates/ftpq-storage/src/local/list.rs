@@ -10,12 +10,10 @@ use rustix::{
     io::Errno,
 };
 
-use super::{
-    blocking,
-    root::{self, FOLDER, Root},
-};
+use super::root::{self, FOLDER, Root};
 use crate::{
     Listing,
+    blocking::blocking,
     error::{Problem, StorageError},
 };
 
@@ -37,7 +35,7 @@ impl LocalListing {
 impl Listing for LocalListing {
     async fn next_page(&mut self) -> Result<Option<Vec<Entry>>, StorageError> {
         let Some(mut dir) = self.dir.take() else { return Ok(None) };
-        let (page, dir) = blocking(move || read_page(&mut dir).map(|page| (page, dir)))
+        let (page, dir) = blocking(move |_| read_page(&mut dir).map(|page| (page, dir)))
             .await
             .map_err(|problem| StorageError::new(&self.path, problem))?;
         if page.is_empty() {

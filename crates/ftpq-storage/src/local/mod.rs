@@ -7,6 +7,7 @@
 mod behind;
 mod extents;
 mod holes;
+mod journal;
 mod links;
 mod list;
 mod lookalike;
@@ -17,6 +18,7 @@ mod sink;
 mod stage;
 mod sweep;
 mod sys;
+mod usage;
 mod write;
 
 use std::{path::Path, sync::Arc, time::Duration};
@@ -27,10 +29,13 @@ use rustix::fs::OFlags;
 
 use self::{
     extents::{Handle, Stagings},
+    publish::Target,
     root::Root,
 };
 use crate::{
     Attributes, KEPT_FOR, LargeFile, Listing, NewFile, NewLink, Opened, Pinned, Reader, Staging, Storage, Upload,
+    Usage,
+    blocking::{Wanted, blocking},
     error::{Problem, StorageError},
 };
 
@@ -60,8 +65,17 @@ impl LocalFs {
         path: &RemotePath,
         work: impl FnOnce(&Root, &RemotePath) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, StorageError> {
+        self.run_while_wanted(path, |root, path, _| work(root, path)).await
+    }
+
+    /// The same for what may take long.
+    async fn run_while_wanted<T: Send + 'static>(
+        &self,
+        path: &RemotePath,
+        work: impl FnOnce(&Root, &RemotePath, &Wanted) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, StorageError> {
         let (root, path) = (self.root.clone(), path.clone());
-        blocking(move || work(&root, &path).map_err(|problem| StorageError::new(&path, problem))).await
+        blocking(move |wanted| work(&root, &path, wanted).map_err(|problem| StorageError::new(&path, problem))).await
     }
 }
 
@@ -98,7 +112,8 @@ impl Storage for LocalFs {
 
     async fn begin(&self, path: &RemotePath, file: LargeFile) -> Result<Option<Arc<dyn Staging>>, StorageError> {
         let list = self.stagings.clone();
-        let staging = self.run(path, move |root, path| list.begin(root, path, &file)).await?;
+        let begin = move |root: &Root, path: &RemotePath, wanted: &Wanted| list.begin(root, path, &file, wanted);
+        let staging = self.run_while_wanted(path, begin).await?;
         Ok(staging.map(|staging| Arc::new(Handle { staging, list: self.stagings.clone() }) as Arc<dyn Staging>))
     }
 
@@ -111,6 +126,23 @@ impl Storage for LocalFs {
         let list = self.stagings.clone();
         let staging = self.run(path, move |root, path| list.find(root, path, owner, upload)).await?;
         Ok(Arc::new(Handle { staging, list: self.stagings.clone() }))
+    }
+
+    async fn unfinished(&self, path: &RemotePath, file: &LargeFile) -> Result<Option<u64>, StorageError> {
+        let file = file.clone();
+        self.run(path, move |root, path| usage::unfinished(root, path, &file)).await
+    }
+
+    async fn holds(&self, path: &RemotePath, size: u64, digest: Digest) -> Result<bool, StorageError> {
+        self.run_while_wanted(path, move |root, path, wanted| match Target::find(root, path, false) {
+            Err(Problem::NotFound) => Ok(false),
+            target => target?.holds(size, digest, wanted),
+        })
+        .await
+    }
+
+    async fn usage(&self) -> Result<Usage, StorageError> {
+        self.run_while_wanted(&RemotePath::root(), |root, _, wanted| usage::usage(root, wanted)).await
     }
 
     async fn sweep(&self, age: Duration) -> Result<u64, StorageError> {
@@ -147,20 +179,6 @@ impl Storage for LocalFs {
     async fn subtree(&self, path: &RemotePath) -> Result<Arc<dyn Storage>, StorageError> {
         let folder = self.run(path, |root, path| root.open_beneath(path, OFlags::DIRECTORY | OFlags::RDONLY)).await?;
         Ok(Arc::new(LocalFs { root: Arc::new(self.root.below(folder)), stagings: self.stagings.clone() }))
-    }
-}
-
-/// Blocking file I/O runs here, never on the thread that drives the connections.
-async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, E>
-where
-    T: Send + 'static,
-    E: Send + 'static,
-{
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        // Only at shutdown is such work cancelled, and then nobody is left to see it; a bug in it
-        // is for the dispatcher to contain.
-        Err(error) => std::panic::resume_unwind(error.try_into_panic().unwrap_or_else(|_| Box::new("shutting down"))),
     }
 }
 

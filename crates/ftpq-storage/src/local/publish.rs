@@ -12,9 +12,10 @@ use rustix::{
 use super::{
     lookalike,
     root::{self, Root},
+    stage,
     sys::Sys,
 };
-use crate::error::Problem;
+use crate::{BLOCK, blocking::Wanted, error::Problem, hash::BodyHasher};
 
 /// Where a file will stand.
 #[derive(Debug)]
@@ -47,21 +48,29 @@ impl Target {
     }
 
     /// Whether a file of this size and content stands there, durably.
-    pub(super) fn holds(&self, size: u64, digest: Digest) -> Result<bool, Problem> {
+    pub(super) fn holds(&self, size: u64, digest: Digest, wanted: &Wanted) -> Result<bool, Problem> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = match self.sys.openat(&self.folder, self.name.as_bytes(), flags, Mode::empty()) {
-            Ok(file) => std::fs::File::from(file),
+            Ok(file) => file,
             Err(Errno::NOENT | Errno::LOOP) => return Ok(false),
             Err(error) => return Err(error.into()),
         };
-        if !file.metadata()?.is_file() || file.metadata()?.len() != size {
+        let stat = fs::fstat(&file)?;
+        if root::kind(&stat) != Kind::File || stat.st_size as u64 != size {
             return Ok(false);
         }
-        let mut hasher = blake3::Hasher::new();
-        hasher.update_reader(&file)?;
+        let mut hasher = BodyHasher::new(None);
+        let mut block = Vec::with_capacity(BLOCK);
+        let mut at = 0;
+        while stage::read_full(&self.sys, &file, &mut block, at)? > 0 {
+            wanted.check()?;
+            hasher.update(&block);
+            at += block.len() as u64;
+            block.clear();
+        }
         self.sys.fsync(&file)?;
         self.sys.fsync(&self.folder)?;
-        Ok(Digest::from(*hasher.finalize().as_bytes()) == digest)
+        Ok(hasher.finish() == digest)
     }
 
     /// Makes the name durable.

@@ -24,13 +24,14 @@ use rustix::{
 };
 
 use super::{
+    journal::{self, HEADER, LISTED},
     publish::{PRIVATE_FILE, Target, set_metadata},
     root,
     sink::{self, Sink},
     sys::Sys,
     write::reserve,
 };
-use crate::{BLOCK, HeldExtent, LargeFile, Publish, error::Problem, hash::BodyHasher};
+use crate::{BLOCK, HeldExtent, LargeFile, Publish, blocking::Wanted, error::Problem, hash::BodyHasher};
 
 /// An open staged file. What holds it may write only while it is the latest to have begun.
 #[derive(Debug)]
@@ -164,30 +165,20 @@ impl StagedFile {
             return Ok(None);
         }
         let (header, list) = journal.split_at(HEADER);
-        if header != self.header() {
+        if header != journal::header(self.extents) {
             return Ok(None);
         }
         Ok(Some(list.iter().map(|&byte| Kept { listed: byte == LISTED, digest: None }).collect()))
     }
 
     fn write_journal(&self) -> Result<(), Problem> {
-        let mut journal = self.header().to_vec();
+        let mut journal = journal::header(self.extents).to_vec();
         journal.extend(self.lock_kept().iter().map(|kept| if kept.listed { LISTED } else { 0 }));
         sink::write_all(&self.sys, self.file.as_fd(), &journal, self.journal_at())
     }
 
     fn journal_at(&self) -> u64 {
-        const PAGE: u64 = 4096;
-        self.extents.size().next_multiple_of(PAGE)
-    }
-
-    fn header(&self) -> [u8; HEADER] {
-        let mut header = [0; HEADER];
-        let (text, check) = header.split_at_mut(HEADER - 32);
-        let words = [MAGIC, self.extents.size().to_le_bytes(), self.extents.length().to_le_bytes()];
-        text.iter_mut().zip(words.as_flattened()).for_each(|(place, byte)| *place = *byte);
-        check.copy_from_slice(blake3::hash(text).as_bytes());
-        header
+        journal::begin(self.extents)
     }
 
     fn lock_kept(&self) -> MutexGuard<'_, Vec<Kept>> {
@@ -233,11 +224,12 @@ impl StagedFile {
         Ok(flushed?)
     }
 
-    fn digest_of(&self, extent: Extent) -> Result<Digest, Problem> {
+    fn digest_of(&self, extent: Extent, wanted: &Wanted) -> Result<Digest, Problem> {
         let mut hasher = BodyHasher::new(Some(extent));
         let (mut at, end) = (extent.offset, extent.offset + extent.length);
         let mut block = Vec::with_capacity(BLOCK);
         while at < end {
+            wanted.check()?;
             block.clear();
             let read = read_full(&self.sys, &self.file, &mut block, at)?;
             let wanted = (end - at).min(read as u64);
@@ -307,25 +299,26 @@ impl LocalStaging {
         Ok(actual)
     }
 
-    pub(super) fn prove(&self, index: u32, expected: Digest) -> Result<bool, Problem> {
+    pub(super) fn prove(&self, index: u32, expected: Digest, wanted: &Wanted) -> Result<bool, Problem> {
         let extent = self.extent(index)?;
         let _turn = self.my_turn()?;
         let _extent = self.lock_extent(index)?;
         if !self.staged.kept(index).listed {
             return Ok(false);
         }
-        let same = self.staged.digest_of(extent)? == expected;
+        let same = self.staged.digest_of(extent, wanted)? == expected;
         if same {
             self.staged.set_kept(index, Kept { listed: true, digest: Some(expected) });
         }
         Ok(same)
     }
 
-    pub(super) fn publish(&self, publish: Publish) -> Result<Digest, Problem> {
+    pub(super) fn publish(&self, publish: Publish, wanted: &Wanted) -> Result<Digest, Problem> {
         // Nobody writes from here on: what is published is what was digested.
         let mut writer = self.staged.writer.write().unwrap_or_else(PoisonError::into_inner);
         self.is_turn(*writer)?;
-        let actual = self.joined()?;
+        let actual = self.joined(wanted)?;
+        wanted.check()?;
         if actual != publish.digest {
             // Some extent is of another version: the next attempt must not meet it again.
             self.staged.lock_kept().iter_mut().for_each(|kept| *kept = Kept::default());
@@ -351,10 +344,10 @@ impl LocalStaging {
     }
 
     /// The digest of the whole file. Extents that nobody has proved are read.
-    fn joined(&self) -> Result<Digest, Problem> {
+    fn joined(&self, wanted: &Wanted) -> Result<Digest, Problem> {
         let digests = self.staged.extents.iter().map(|extent| match self.staged.kept(extent.index) {
             Kept { digest: Some(digest), .. } => Ok(digest),
-            Kept { listed: true, .. } => self.staged.digest_of(extent),
+            Kept { listed: true, .. } => self.staged.digest_of(extent, wanted),
             Kept { listed: false, .. } => Err(Problem::Refused("not all extents have arrived")),
         });
         let digests = digests.collect::<Result<Vec<_>, _>>()?;
@@ -415,11 +408,16 @@ fn open_own(sys: &Sys, target: &Target, name: &Name, create: OFlags) -> Result<O
             Ok(_) | Err(Errno::NOENT) => continue,
             Err(error) => return Err(error.into()),
         }
-        let own = root::kind(&stat) == Kind::File && stat.st_uid == geteuid().as_raw() && stat.st_nlink == 1;
-        // Others may have open what was ever open to them: they would see, or change, what comes next.
-        let private = stat.st_mode & 0o077 == 0;
-        return Ok((own && private).then_some((fd, stat)));
+        return Ok(is_own(&stat).then_some((fd, stat)));
     }
+}
+
+/// Whether a file is one to go on with, by what the system says of it.
+pub(super) fn is_own(stat: &Stat) -> bool {
+    let own = root::kind(stat) == Kind::File && stat.st_uid == geteuid().as_raw() && stat.st_nlink == 1;
+    // Others may have open what was ever open to them: they would see, or change, what comes next.
+    let private = stat.st_mode & 0o077 == 0;
+    own && private
 }
 
 fn stands(target: &Target, name: &Name) -> bool {
@@ -436,17 +434,17 @@ fn make_room(sys: &Sys, target: &Target, name: &Name) -> Result<(), Problem> {
 }
 
 /// The reserved name of what is kept for one owner and one final name.
-pub(super) fn staged_name(target: &Target, file: &LargeFile) -> Result<Name, Problem> {
+pub(super) fn staged_name(name: &Name, file: &LargeFile) -> Result<Name, Problem> {
     let mut hasher = blake3::Hasher::new_derive_key("ftpq 2026-11-22 name of a staged file");
     hasher.update(file.owner.as_bytes());
     hasher.update(&[file.apart.is_some().into()]);
     hasher.update(file.apart.as_ref().map_or(&[], |word| word.as_bytes().as_slice()));
-    hasher.update(target.name.as_bytes());
+    hasher.update(name.as_bytes());
     root::reserved_name_of(hasher.finalize().as_bytes())
 }
 
 /// Fills the spare capacity of `buffer` from `at` on, as far as the file goes. Returns its bytes.
-fn read_full(sys: &Sys, file: &OwnedFd, buffer: &mut Vec<u8>, at: u64) -> Result<usize, Problem> {
+pub(super) fn read_full(sys: &Sys, file: &OwnedFd, buffer: &mut Vec<u8>, at: u64) -> Result<usize, Problem> {
     while buffer.len() < buffer.capacity() {
         let offset = at + buffer.len() as u64;
         match sys.pread(file, buffer, offset) {
@@ -462,10 +460,3 @@ fn read_full(sys: &Sys, file: &OwnedFd, buffer: &mut Vec<u8>, at: u64) -> Result
 const PUBLISHED: u64 = u64::MAX;
 
 const NO_EXTENT: Problem = Problem::Refused("the file has no such extent");
-
-/// The journal's first bytes: what it is, the file's size, the extents' length, and a digest of that.
-const HEADER: usize = 64;
-const MAGIC: [u8; 8] = *b"ftpq-ext";
-
-/// The byte of an extent that is durable.
-const LISTED: u8 = 1;

@@ -17,7 +17,6 @@ use std::{
 
 use super::{
     behind::Behind,
-    blocking,
     publish::{NEW_FILE, PRIVATE_FILE, ReservedName, Target, set_metadata},
     root::Root,
     sink::Sink,
@@ -25,6 +24,7 @@ use super::{
 };
 use crate::{
     BLOCK, NewFile, Upload,
+    blocking::{Wanted, blocking},
     error::{Problem, StorageError},
 };
 use async_trait::async_trait;
@@ -55,7 +55,7 @@ impl LocalUpload {
         let mut upload = Self { root, path, file, state: State::Small(Vec::new()) };
         if !small {
             let (root, path, file) = (upload.root.clone(), upload.path.clone(), upload.file.clone());
-            let staged = blocking(move || Staged::begin(&root, &path, file).map(Box::new)).await;
+            let staged = blocking(move |_| Staged::begin(&root, &path, file).map(Box::new)).await;
             upload.state = State::Large(Behind::Ready(staged.map_err(|problem| upload.error(problem))?));
         }
         Ok(upload)
@@ -91,15 +91,15 @@ impl Upload for LocalUpload {
             State::Small(blocks) => {
                 let blocks = std::mem::take(blocks);
                 let (root, path, file) = (self.root.clone(), self.path.clone(), self.file.clone());
-                blocking(move || {
+                blocking(move |wanted| {
                     let mut staged = Staged::begin(&root, &path, file)?;
                     blocks.iter().try_for_each(|block| staged.write(block))?;
-                    staged.commit(expected)
+                    staged.commit(expected, wanted)
                 })
                 .await
             }
             State::Large(staged) => match staged.take().await {
-                Ok(staged) => blocking(move || staged.commit(expected)).await,
+                Ok(staged) => blocking(move |wanted| staged.commit(expected, wanted)).await,
                 Err(problem) => Err(problem),
             },
         };
@@ -161,7 +161,7 @@ impl Staged {
         self.sink.write(self.fd.as_fd(), block)
     }
 
-    pub(super) fn commit(self, expected: Digest) -> Result<Digest, Problem> {
+    pub(super) fn commit(self, expected: Digest, wanted: &Wanted) -> Result<Digest, Problem> {
         let Self { target, fd, reserved, file, sink, sys } = self;
         let (actual, size) = sink.finish(fd.as_fd())?;
         if actual != expected {
@@ -173,12 +173,13 @@ impl Staged {
         }
         set_metadata(&fd, reserved.is_some(), file.mode, file.mtime)?;
         sys.fsync(&fd)?;
+        wanted.check()?;
         let published = match reserved {
             None => target.publish_unnamed(&fd, file.overwrite),
             Some(reserved) => reserved.publish_named(&target, &fd, file.overwrite),
         };
         match published {
-            Err(Problem::Exists) if file.accept_same && target.holds(size, actual)? => Ok(actual),
+            Err(Problem::Exists) if file.accept_same && target.holds(size, actual, wanted)? => Ok(actual),
             published => published.and_then(|()| target.flush()).map(|()| actual),
         }
     }

@@ -2,9 +2,11 @@
 
 pub(crate) mod call;
 pub(crate) mod cd;
+pub(crate) mod clients;
 pub(crate) mod completions;
 pub(crate) mod con;
 pub(crate) mod get;
+pub(crate) mod invite;
 pub(crate) mod key;
 pub(crate) mod ls;
 pub(crate) mod mkdir;

@@ -155,11 +155,11 @@ impl Scenario {
             Self::Extents { overwrite } => self.extents(storage, &path, overwrite, seen).await,
             Self::Named { .. } => {
                 let root = storage.root.clone();
-                let named = move || {
+                let named = move |wanted: &Wanted| {
                     let target = publish::Target::find(&root, &path, false)?;
                     let mut staged = write::Staged::begin_named(root.sys(), target, file)?;
                     staged.write(self.body())?;
-                    staged.commit(digest(self.body()))
+                    staged.commit(digest(self.body()), wanted)
                 };
                 let done = blocking(named).await;
                 done.map(drop).map_err(|problem| StorageError::new(&remote(self.path()), problem))
@@ -320,7 +320,7 @@ impl Which {
         Self::Mkdirat,
     ];
 
-    fn of(call: &Call<'_>) -> Self {
+    pub(super) fn of(call: &Call<'_>) -> Self {
         match call {
             Call::Openat2 => Self::Openat2,
             Call::Openat { .. } => Self::Openat,

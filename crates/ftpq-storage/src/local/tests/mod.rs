@@ -1,8 +1,10 @@
 //! What `LocalFs` promises, on a real file system.
 
 mod faults;
+mod given_up;
 mod powercut;
 mod staging;
+mod usage;
 
 use std::{
     fs,
@@ -326,26 +328,32 @@ fn files_are_published_without_o_tmpfile() {
 
     drop(begin(b"dropped", new.clone()).unwrap());
     assert_eq!(folder.on_disk(), Vec::<String>::new());
-    assert!(matches!(begin(b"bad", new.clone()).unwrap().commit(digest(b"")), Err(Problem::DigestMismatch { .. })));
+    assert!(matches!(
+        begin(b"bad", new.clone()).unwrap().commit(digest(b""), &Wanted::default()),
+        Err(Problem::DigestMismatch { .. })
+    ));
     assert_eq!(folder.on_disk(), Vec::<String>::new());
 
     // Of two at once, one wins; the other leaves nothing.
     let (first, second) = (begin(b"1", new.clone()).unwrap(), begin(b"2", new).unwrap());
     assert_eq!(folder.on_disk().len(), 2);
-    first.commit(digest(b"1")).unwrap();
-    assert!(matches!(second.commit(digest(b"2")), Err(Problem::Exists)));
+    first.commit(digest(b"1"), &Wanted::default()).unwrap();
+    assert!(matches!(second.commit(digest(b"2"), &Wanted::default()), Err(Problem::Exists)));
     assert_eq!(folder.on_disk(), ["f"]);
     assert_eq!(fs::read(folder.path("f")).unwrap(), b"1");
     let same = NewFile { accept_same: true, ..NewFile::default() };
-    begin(b"1", same.clone()).unwrap().commit(digest(b"1")).unwrap();
-    assert!(matches!(begin(b"2", same).unwrap().commit(digest(b"2")), Err(Problem::Exists)));
+    begin(b"1", same.clone()).unwrap().commit(digest(b"1"), &Wanted::default()).unwrap();
+    assert!(matches!(begin(b"2", same).unwrap().commit(digest(b"2"), &Wanted::default()), Err(Problem::Exists)));
 
     // The same bits as any new file, or those that were asked for.
     fs::write(folder.path("plain"), b"").unwrap();
     let mode = |name| fs::metadata(folder.path(name)).unwrap().mode() & 0o7777;
     assert_eq!(mode("f"), mode("plain"));
     assert_eq!(publish::umask_in("Name:\tftpq\nUmask:\t0027\nState:\tR\n").unwrap().bits(), 0o027);
-    begin(b"new", NewFile { mode: Some(0o640), ..overwrite }).unwrap().commit(digest(b"new")).unwrap();
+    begin(b"new", NewFile { mode: Some(0o640), ..overwrite })
+        .unwrap()
+        .commit(digest(b"new"), &Wanted::default())
+        .unwrap();
     assert_eq!(mode("f"), 0o640);
     assert_eq!(fs::read(folder.path("f")).unwrap(), b"new");
     assert_eq!(fs::metadata(folder.path("f")).unwrap().nlink(), 1);

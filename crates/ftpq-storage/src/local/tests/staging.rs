@@ -277,7 +277,7 @@ async fn nobody_goes_on_with_a_published_file() {
             // Somebody begins before the list knows of the end.
             let (list, root) = (folder.storage.stagings.clone(), folder.storage.root.clone());
             let staging = list.find(&root, &remote("f"), OWNER.into(), staging.id()).unwrap();
-            blocking(move || staging.publish(publish())).await.unwrap();
+            blocking(move |wanted| staging.publish(publish(), wanted)).await.unwrap();
         }
         assert_eq!(folder.on_disk().len(), 2);
         let next = begin(&folder, LargeFile { overwrite: true, ..large() }).await;
@@ -301,7 +301,7 @@ async fn what_another_process_has_just_published_is_left_alone() {
             if let sys::Call::Flock = call
                 && let Some(staging) = self.0.lock().unwrap().take()
             {
-                staging.publish(publish()).unwrap();
+                staging.publish(publish(), &Wanted::default()).unwrap();
             }
             Ok(usize::MAX)
         }

@@ -137,7 +137,7 @@ impl Recipe {
                 let target = publish::Target::find(root, &path, false).unwrap();
                 let mut staged = write::Staged::begin_named(root.sys(), target, file).unwrap();
                 staged.write(body).unwrap();
-                staged.commit(digest(body)).unwrap();
+                staged.commit(digest(body), &Wanted::default()).unwrap();
             }
             _ => {
                 let mut upload = folder.storage.create(&path, file).await.unwrap();
@@ -156,7 +156,7 @@ impl Recipe {
 /// Three extents: the first of them in another version before, the other two at once.
 fn by_extents(folder: &Folder, overwrite: bool, other: &[u8], recorder: &Recorder) -> Result<(), Problem> {
     let LocalFs { root, stagings } = &folder.storage;
-    let staging = stagings.begin(root, &remote("f"), &LargeFile { overwrite, ..large() })?.unwrap();
+    let staging = stagings.begin(root, &remote("f"), &LargeFile { overwrite, ..large() }, &Wanted::default())?.unwrap();
     for together in [vec![(0, other)], vec![(0, &BODY)], vec![(1, &BODY), (2, &BODY)]] {
         let mut writers = Vec::new();
         for (index, body) in together {
@@ -181,7 +181,7 @@ fn by_extents(folder: &Folder, overwrite: bool, other: &[u8], recorder: &Recorde
             }
         }
     }
-    staging.publish(Publish { digest: digest(&BODY), mode: None, mtime: None }).map(drop)
+    staging.publish(Publish { digest: digest(&BODY), mode: None, mtime: None }, &Wanted::default()).map(drop)
 }
 
 /// What stands there before, where something does.

@@ -1,8 +1,10 @@
 //! `ftpq serve`: serves a folder until it is told to stop.
 
+mod log;
+mod screen;
+
 use std::{
-    env, fs,
-    io::{self, Write},
+    env, fs, io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
@@ -10,18 +12,15 @@ use std::{
 
 use anyhow::Context;
 use ftpq_handler::{Limits, User};
-use ftpq_proto::{
-    Escaped, Rights,
-    commands::{prove, read, write},
-};
-use ftpq_server::{Access, Event, Observer, Server};
+use ftpq_proto::Rights;
+use ftpq_server::{Access, Server};
 use ftpq_storage::LocalFs;
 use ftpq_transport::{BindError, Identity, Listener};
-use indicatif::HumanBytes;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::transfer::shown;
+use self::{log::Log, screen::Screen};
+use super::shown;
 use crate::{exit::Ended, global::Global, home::Home, output::say};
 
 #[derive(clap::Args)]
@@ -41,6 +40,7 @@ pub(crate) struct Args {
     keep_unfinished: u64,
 }
 
+/// Serves until a signal says to stop.
 pub(crate) async fn run(home: &Home, global: &Global, args: Args) -> anyhow::Result<()> {
     raise_open_files();
     let root = open_root(args.root)?;
@@ -53,37 +53,27 @@ pub(crate) async fn run(home: &Home, global: &Global, args: Args) -> anyhow::Res
     let listeners = listen(&args.listen, global.port, &identity)?;
     let age = Duration::from_secs(args.keep_unfinished * 24 * 60 * 60);
     let storage = LocalFs::open(&root).with_context(|| shown(&root))?.keep_unfinished(age);
-    let count = access.count();
+    let counts = access.count();
     let log = Log { quiet: global.quiet, parts: global.verbose > 0 };
     let server = Server::builder(storage, access).observer(log).keep_unfinished(age).build()?;
+    let key = identity.fingerprint();
+    if let Some(listener) = listeners.first() {
+        // For `ftpq invite`; without it, that takes the usual port.
+        let _ = home.set_serving(listener.local_addr().port());
+    }
+    let stop = Stop::listen()?;
+    Screen { root: &root, listeners: &listeners, key, server: &server, list: &clients, clients: counts }.show();
+    serve(server, listeners, stop).await
+}
 
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let verbs: Vec<_> = server.verbs().iter().map(|spec| spec.verb.as_str()).collect();
-    let mut screen = vec![format!("ftpq {} serves {}", env!("CARGO_PKG_VERSION"), shown(&root))];
-    screen.extend(listeners.iter().map(|listener| format!("  listening    {} (UDP)", listener.local_addr())));
-    let port = listeners.first().map_or(global.port, |listener| listener.local_addr().port());
-    let (own, host) = (at("localhost", port), at(&host_name(), port));
-    screen.extend([
-        format!("  key          {}", identity.fingerprint()),
-        format!("  verbs        {}", verbs.join(" ")),
-        format!("  clients      {count} in {}", shown(&clients)),
-        format!("  from here    ftpq ls -s {own}"),
-        format!("  elsewhere    ftpq con {host}, once that client's key (ftpq key) stands in the file above"),
-    ]);
-    // Nobody need be there to read it.
-    let _ = writeln!(io::stdout(), "{}", screen.join("\n"));
-
-    let stop = async {
-        let name = tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
-        };
+/// Serves until the first signal, then finishes what runs; the second one ends that.
+async fn serve(server: Server, listeners: Vec<Listener>, mut stop: Stop) -> anyhow::Result<()> {
+    let stopped = async {
+        let name = stop.signal().await;
         say(format_args!("ftpq: {name}: finishing what runs; once more stops at once"));
     };
-    let served = server.serve(listeners, stop);
     tokio::select! {
-        () = served => Ok(()),
+        () = server.serve(listeners, stopped) => Ok(()),
         () = second_signal() => Err(Ended::with(crate::exit::FAILED, "stopped at once: what was running is cut")),
     }
 }
@@ -151,78 +141,30 @@ fn explain(error: BindError) -> anyhow::Error {
     }
 }
 
+/// The signals that stop a server.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    /// From now on, neither of them ends the process.
+    fn listen() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for the next one, and says which it is.
+    async fn signal(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
 /// Resolves at the second signal to stop.
 async fn second_signal() {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
-    };
-    for _ in 0..2 {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    }
-}
-
-fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-fn at(host: &str, port: u16) -> String {
-    if port == 4433 { host.into() } else { format!("{host}:{port}") }
-}
-
-/// One line for each command, on standard error.
-struct Log {
-    quiet: bool,
-    /// Tell of each part of a large file, too.
-    parts: bool,
-}
-
-impl Log {
-    /// What would fill the log with lines that all say the same.
-    fn leaves_out(&self, event: &Event<'_>) -> bool {
-        let part = |verb: &str| [write::VERB, prove::VERB, read::VERB].contains(&verb);
-        matches!(event, Event::Command { verb, outcome: Ok(()), .. } if part(verb)) && !self.parts
-    }
-}
-
-impl Observer for Log {
-    fn event(&self, event: Event<'_>) {
-        let left_out = self.leaves_out(&event);
-        let line = match event {
-            Event::Command { user, remote, verb, path, bytes, elapsed, outcome } => {
-                let path = path.map(|path| format!(" {path}")).unwrap_or_default();
-                let (user, verb) = (Escaped::new(user), Escaped::new(verb));
-                let outcome = match outcome {
-                    Ok(()) => "ok".into(),
-                    Err(failure) => {
-                        let cause = failure.cause().map(|cause| format!(" ({cause})")).unwrap_or_default();
-                        format!("{}: {}{}", failure.status(), Escaped::new(&failure.to_string()), Escaped::new(&cause))
-                    }
-                };
-                format!("{user}@{remote}  {verb}{path}  {}  {}  {outcome}", HumanBytes(bytes), took(elapsed))
-            }
-            Event::NotAuthorised { remote, key } => format!("{key}@{remote}  refused: not in the list of clients"),
-            Event::HandshakeFailed { remote, why } => format!("{remote}  handshake failed: {why}"),
-            Event::AccessLineRejected(line) => {
-                // Whoever runs the server must see this, however quiet.
-                let (number, why) = (line.number, &line.why);
-                return say(format_args!("ftpq: authorized_clients line {number} counts for nothing: {why}"));
-            }
-            _ => return,
-        };
-        if !self.quiet && !left_out {
-            let now = jiff::Zoned::now();
-            say(format_args!("{}  {line}", now.strftime("%Y-%m-%d %H:%M:%S")));
-        }
-    }
-}
-
-fn took(elapsed: Duration) -> String {
-    match elapsed.as_millis() {
-        millis if millis < 10_000 => format!("{millis} ms"),
-        millis => format!("{} s", millis / 1000),
-    }
+    let Ok(mut stop) = Stop::listen() else { return std::future::pending().await };
+    stop.signal().await;
+    stop.signal().await;
 }

@@ -1,0 +1,119 @@
+//! What is counted of each key, over all of its connections.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use ftpq_handler::Room;
+use ftpq_transport::{Fingerprint, tuning::Windows};
+use tokio::sync::Semaphore;
+
+use crate::{
+    limits::Limits,
+    memory::{Memory, Share},
+};
+
+/// The clients that are connected.
+#[derive(Debug)]
+pub(crate) struct Clients {
+    limits: Limits,
+    /// Half of the memory: the other half is for connections.
+    room: Room,
+    by_key: Mutex<HashMap<Fingerprint, Weak<Client>>>,
+}
+
+/// One key, while it has a connection.
+#[derive(Debug)]
+pub(crate) struct Client {
+    /// The memory that its connections hold beyond their least, in KiB.
+    held: AtomicU64,
+    /// Turns for costly commands.
+    pub(crate) turns: Arc<Semaphore>,
+    /// For what is held of its bodies.
+    pub(crate) room: Room,
+}
+
+/// A connection's part in its client.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) client: Arc<Client>,
+    more: OnceLock<Share>,
+}
+
+impl Clients {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self { limits: limits.clone(), room: Room::new(limits.memory / 2), by_key: Mutex::default() }
+    }
+
+    /// Counts one more connection of `key`; `None` if it has too many.
+    pub(crate) fn enter(&self, key: Fingerprint) -> Option<Member> {
+        let mut by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
+        by_key.retain(|_, client| client.strong_count() > 0);
+        let client = by_key.get(&key).and_then(Weak::upgrade).unwrap_or_else(|| {
+            let turns = Arc::new(Semaphore::new(self.limits.costly_per_key as usize));
+            let room = self.room.part(self.limits.memory / 8);
+            let client = Arc::new(Client { held: AtomicU64::new(0), turns, room });
+            by_key.insert(key, Arc::downgrade(&client));
+            client
+        });
+        // Each of its members holds it, and so does this function.
+        let members = Arc::strong_count(&client) - 1;
+        (members < self.limits.connections_per_key as usize).then(|| Member { client, more: OnceLock::new() })
+    }
+}
+
+impl Member {
+    /// Takes more memory for this connection, once. Returns the windows that it may have with it.
+    pub(crate) fn grow(&self, memory: &Memory) -> Option<Windows> {
+        if self.more.get().is_some() {
+            return None;
+        }
+        let share = memory.more(self.client.held.load(Ordering::Relaxed))?;
+        let (size, windows) = (share.size(), share.windows);
+        self.more.set(share).ok()?;
+        self.client.held.fetch_add(size, Ordering::Relaxed);
+        Some(windows)
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let held = self.more.get().map_or(0, Share::size);
+        self.client.held.fetch_sub(held, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ftpq_transport::Identity;
+
+    use super::*;
+
+    #[test]
+    fn a_key_has_so_many_connections_and_others_have_their_own() {
+        let [key, other] = [(); 2].map(|()| Identity::generate().unwrap().fingerprint());
+        let clients = Clients::new(&Limits { connections_per_key: 2, ..Limits::default() });
+        let members = [clients.enter(key).unwrap(), clients.enter(key).unwrap()];
+        assert!(clients.enter(key).is_none());
+        assert!(clients.enter(other).is_some());
+        drop(members);
+        assert!(clients.enter(key).is_some());
+    }
+
+    #[test]
+    fn a_connection_grows_once_and_gives_back_what_it_took() {
+        let key = Identity::generate().unwrap().fingerprint();
+        let (clients, memory) = (Clients::new(&Limits::default()), Memory::new(1 << 28));
+        let [one, two] = [clients.enter(key).unwrap(), clients.enter(key).unwrap()];
+        assert_eq!(one.grow(&memory), Some(Windows::FULL));
+        assert_eq!(one.grow(&memory), None);
+        two.grow(&memory).unwrap();
+        let client = one.client.clone();
+        drop((one, two));
+        assert_eq!(client.held.load(Ordering::Relaxed), 0);
+    }
+}

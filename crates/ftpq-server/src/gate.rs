@@ -1,0 +1,207 @@
+//! Who gets as far as a handshake, and what is kept for those whom nobody knows yet.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    limits::Limits,
+    memory::{Memory, Share},
+    penalties::{Network, Offence, Penalties},
+};
+
+/// The way in.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    limits: Limits,
+    memory: Memory,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Connections.
+    all: u32,
+    /// Those on which nobody is known yet.
+    unknown: u32,
+    /// The same by network.
+    by_network: HashMap<Network, u32>,
+    penalties: Penalties,
+}
+
+/// What becomes of a connection attempt.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// It may go on.
+    Enter(Pass),
+    /// It must prove its address first.
+    Retry,
+    /// It is told that it may not.
+    Refuse,
+    /// It gets no answer.
+    Ignore,
+}
+
+/// A connection's place. Given up when dropped.
+#[derive(Debug)]
+pub(crate) struct Pass {
+    gate: Arc<Gate>,
+    network: Network,
+    /// What it may hold, whoever it is.
+    _least: Share,
+    /// Nobody is known there yet.
+    unknown: bool,
+}
+
+impl Gate {
+    pub(crate) fn new(limits: Limits) -> Self {
+        // The other half is for what handlers hold of bodies.
+        let memory = Memory::new(limits.memory / 2);
+        Self { limits, memory, state: Mutex::default() }
+    }
+
+    /// What becomes of an attempt from `address`, which may be forged unless `validated`.
+    pub(crate) fn judge(self: &Arc<Self>, address: IpAddr, validated: bool) -> Verdict {
+        let network = Network::of(address);
+        let mut state = self.lock();
+        if state.penalties.holds(network, Instant::now()) {
+            return Verdict::Refuse;
+        }
+        // Those who have proved their address find room where a flood has taken all.
+        let room = if validated { self.limits.unknown * 2 } else { self.limits.unknown };
+        if state.unknown >= room {
+            return Verdict::Ignore;
+        }
+        if state.unknown >= self.limits.retry_from && !validated {
+            return Verdict::Retry;
+        }
+        let here = state.by_network.get(&network).copied().unwrap_or(0);
+        if here >= self.limits.unknown_per_network || state.all >= self.limits.connections {
+            return Verdict::Refuse;
+        }
+        let Some(share) = self.memory.least() else { return Verdict::Ignore };
+        state.all += 1;
+        state.unknown += 1;
+        *state.by_network.entry(network).or_default() += 1;
+        Verdict::Enter(Pass { gate: self.clone(), network, _least: share, unknown: true })
+    }
+
+    /// Blames the network of `address`. Returns for how long it is kept out, if that begins with this.
+    pub(crate) fn blame(&self, address: IpAddr, offence: Offence) -> Option<(Network, Duration)> {
+        let network = Network::of(address);
+        if !self.limits.penalties || (network.is_loopback() && !self.limits.penalise_loopback) {
+            return None;
+        }
+        Some((network, self.lock().penalties.add(network, offence, Instant::now())?))
+    }
+
+    /// The budget of all connections.
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pass {
+    /// Somebody is known there.
+    pub(crate) fn known(&mut self) {
+        if std::mem::take(&mut self.unknown) {
+            self.gate.lock().forget_unknown(self.network);
+        }
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        self.known();
+        self.gate.lock().all -= 1;
+    }
+}
+
+impl State {
+    fn forget_unknown(&mut self, network: Network) {
+        self.unknown -= 1;
+        if let Some(count) = self.by_network.get_mut(&network) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_network.remove(&network);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOMEWHERE: &str = "192.0.2.1";
+
+    fn gate(limits: Limits) -> Arc<Gate> {
+        Arc::new(Gate::new(limits))
+    }
+
+    fn enter(gate: &Arc<Gate>, address: &str, validated: bool) -> Option<Pass> {
+        match gate.judge(address.parse().unwrap(), validated) {
+            Verdict::Enter(pass) => Some(pass),
+            _ => None,
+        }
+    }
+
+    fn numbered(number: u32) -> String {
+        format!("198.51.{}.{}", number / 256, number % 256)
+    }
+
+    #[test]
+    fn many_unknown_ones_must_prove_their_address_and_more_are_dropped() {
+        let gate = gate(Limits { retry_from: 2, unknown: 4, ..Limits::default() });
+        let passes: Vec<_> = (0..2).map(|number| enter(&gate, &numbered(number), false).unwrap()).collect();
+        let judge = |address: &str, validated| gate.judge(address.parse().unwrap(), validated);
+        assert!(matches!(judge(SOMEWHERE, false), Verdict::Retry));
+        let proved: Vec<_> = (2..4).map(|number| enter(&gate, &numbered(number), true).unwrap()).collect();
+        assert!(matches!(judge(SOMEWHERE, false), Verdict::Ignore));
+        assert!(matches!(judge(SOMEWHERE, true), Verdict::Enter(_)));
+        drop((passes, proved));
+        assert!(matches!(judge(SOMEWHERE, false), Verdict::Enter(_)));
+        assert!(gate.lock().by_network.is_empty() && gate.lock().all == 0);
+    }
+
+    #[test]
+    fn one_network_gets_so_many_places_for_those_who_are_unknown() {
+        let gate = gate(Limits { unknown_per_network: 2, ..Limits::default() });
+        let mut first = enter(&gate, SOMEWHERE, true).unwrap();
+        let _second = enter(&gate, SOMEWHERE, true).unwrap();
+        assert!(matches!(gate.judge(SOMEWHERE.parse().unwrap(), true), Verdict::Refuse));
+        assert!(enter(&gate, "192.0.2.2", true).is_some());
+        // Who is known takes no place from the others behind the same address.
+        first.known();
+        assert!(enter(&gate, SOMEWHERE, true).is_some());
+    }
+
+    #[test]
+    fn there_is_an_end_to_all_connections() {
+        let gate = gate(Limits { connections: 1, ..Limits::default() });
+        let mut only = enter(&gate, SOMEWHERE, true).unwrap();
+        only.known();
+        assert!(matches!(gate.judge("192.0.2.2".parse().unwrap(), true), Verdict::Refuse));
+    }
+
+    #[test]
+    fn a_network_that_earned_it_is_kept_out_and_others_are_not() {
+        let bad: IpAddr = SOMEWHERE.parse().unwrap();
+        let gate = gate(Limits::default());
+        assert!(gate.blame(bad, Offence::BadTicket).is_some());
+        assert!(matches!(gate.judge(bad, true), Verdict::Refuse));
+        assert!(enter(&gate, "192.0.2.2", true).is_some());
+        let forgiving = Arc::new(Gate::new(Limits { penalties: false, ..Limits::default() }));
+        assert!(forgiving.blame(bad, Offence::BadTicket).is_none());
+        assert!(enter(&forgiving, SOMEWHERE, true).is_some());
+        let own: IpAddr = "::1".parse().unwrap();
+        assert!(gate.blame(own, Offence::BadTicket).is_none());
+    }
+}

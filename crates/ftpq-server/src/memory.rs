@@ -1,0 +1,132 @@
+//! The budget for buffers: what all connections of a server may make it hold.
+//!
+//! A connection takes its worst case from the budget before it gets windows and streams: at first what it
+//! needs to say who it is, which is also enough for one that is idle. Who sends commands gets more: all
+//! that is of use while there is plenty, the less the less is left. So the budget is never exceeded,
+//! however hostile the peers, and those that come late find something, too.
+
+use std::sync::Arc;
+
+use ftpq_proto::limits::FRAME_MAX;
+use ftpq_transport::tuning::{STREAMS_MIN, UNSETTLED_WINDOW, Windows};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// What is left, in KiB.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    left: Arc<Semaphore>,
+    all: u64,
+}
+
+/// Some of the budget; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Share {
+    permit: OwnedSemaphorePermit,
+    /// What it is enough for.
+    pub(crate) windows: Windows,
+}
+
+impl Memory {
+    /// So many bytes for connections.
+    pub(crate) fn new(bytes: u64) -> Self {
+        let all = (bytes / KIB).min(u64::from(u32::MAX));
+        Self { left: Arc::new(Semaphore::new(all as usize)), all }
+    }
+
+    /// For a connection that has just come, or is idle; `None` if there is nothing left.
+    pub(crate) fn least(&self) -> Option<Share> {
+        self.take(LEAST)
+    }
+
+    /// Whether more than half is left.
+    pub(crate) fn is_plenty(&self) -> bool {
+        self.left() > self.all / 2
+    }
+
+    /// For a connection that does something, of a client whose connections hold so many KiB beyond their
+    /// least; `None` if it must do with that.
+    pub(crate) fn more(&self, held: u64) -> Option<Share> {
+        let fair = if self.is_plenty() { self.left() / 2 } else { self.left() / 16 };
+        let fair = fair.min((self.all / 4).saturating_sub(held));
+        let smaller = (0..LEVELS).map(|times| Windows::FULL.halved(times));
+        self.take(smaller.into_iter().find(|windows| cost(windows) <= fair)?)
+    }
+
+    fn left(&self) -> u64 {
+        self.left.available_permits() as u64
+    }
+
+    fn take(&self, windows: Windows) -> Option<Share> {
+        let permit = self.left.clone().try_acquire_many_owned(cost(&windows).try_into().ok()?).ok()?;
+        Some(Share { permit, windows })
+    }
+}
+
+impl Share {
+    /// KiB.
+    pub(crate) fn size(&self) -> u64 {
+        self.permit.num_permits() as u64
+    }
+}
+
+/// The most, in KiB, that a connection with these windows can make the server hold. Handlers that hold
+/// large parts of bodies take those from a budget of their own.
+fn cost(windows: &Windows) -> u64 {
+    (u64::from(windows.receive) + windows.send + u64::from(windows.streams) * STREAM).div_ceil(KIB)
+}
+
+/// What every connection has once its client is known.
+pub(crate) const LEAST: Windows =
+    Windows { receive: UNSETTLED_WINDOW, send: UNSETTLED_WINDOW as u64, streams: STREAMS_MIN };
+
+/// Bytes that a stream makes the server hold: one frame at its largest, or a small block of a body.
+const STREAM: u64 = FRAME_MAX as u64;
+
+/// So often windows are halved; from there on the least is as good.
+const LEVELS: u32 = 6;
+
+const KIB: u64 = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1024 * KIB;
+
+    #[test]
+    fn shares_shrink_and_the_budget_holds() {
+        let memory = Memory::new(256 * MIB);
+        let mut shares = vec![memory.more(0).unwrap()];
+        assert_eq!(shares[0].windows, Windows::FULL);
+        while let Some(share) = memory.more(0) {
+            assert!(share.windows.receive <= shares[shares.len() - 1].windows.receive);
+            shares.push(share);
+        }
+        let more = shares.len();
+        shares.extend(std::iter::from_fn(|| memory.least()));
+        let taken: u64 = shares.iter().map(Share::size).sum();
+        assert!(taken <= 256 * KIB, "{taken} KiB");
+        assert!(more > 15 && shares.len() > more + 20, "{more} of {}", shares.len());
+        drop(shares);
+        assert_eq!(memory.more(0).unwrap().windows, Windows::FULL);
+    }
+
+    #[test]
+    fn the_idle_take_little() {
+        let memory = Memory::new(256 * MIB);
+        let shares: Vec<_> = std::iter::from_fn(|| memory.least()).collect();
+        assert!(shares.len() > 600, "{}", shares.len());
+    }
+
+    #[test]
+    fn one_key_does_not_take_all() {
+        let memory = Memory::new(256 * MIB);
+        let (mut held, mut shares) = (0, Vec::new());
+        while let Some(share) = memory.more(held) {
+            held += share.size();
+            shares.push(share);
+        }
+        assert!(held <= 64 * KIB, "{held} KiB");
+        assert_eq!(memory.more(0).unwrap().windows, Windows::FULL);
+    }
+}

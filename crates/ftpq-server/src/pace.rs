@@ -1,0 +1,3 @@
+//! stub
+/// x
+pub const RATE_MIN: u64 = 16384;

@@ -14,6 +14,7 @@ mod messages;
 mod paths;
 mod session;
 mod text;
+mod texts;
 
 pub use extents::extents;
 pub use input::Input;
@@ -21,17 +22,22 @@ pub use messages::{frame, messages};
 pub use paths::{link_target, path};
 pub use session::{session, stop_session};
 pub use text::escape;
+pub use texts::{authorized_clients, config, known_servers, ticket};
 
 /// A target: takes any bytes, and panics if they break a promise.
 pub type Target = fn(&[u8]);
 
 /// All of them by name. `fuzz/fuzz_targets/NAME.rs` runs one, `fuzz/corpus/NAME/` is where it begins.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("authorized_clients", authorized_clients),
+    ("config", config),
     ("escape", escape),
     ("extents", extents),
     ("frame", frame),
+    ("known_servers", known_servers),
     ("link_target", link_target),
     ("messages", messages),
     ("path", path),
     ("session", session),
+    ("ticket", ticket),
 ];

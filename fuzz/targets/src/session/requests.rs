@@ -141,9 +141,16 @@ fn cwd(input: &mut Input<'_>) -> RemotePath {
 }
 
 fn con_any(input: &mut Input<'_>) -> Value {
-    match input.below(4) {
+    match input.below(5) {
         0 => versions(&[]),
         1 => versions(&[u32::from(input.byte()), u32::MAX]),
+        2 => {
+            let mut args = con_args();
+            if let Value::Map(fields) = &mut args {
+                fields.push(("ticket".into(), Value::Bytes(vec![input.byte(); 16])));
+            }
+            args
+        }
         _ => con_args(),
     }
 }

@@ -35,13 +35,17 @@ macro_rules! targets {
 }
 
 targets! {
+    authorized_clients 4_000,
+    config 4_000,
     escape 20_000,
     extents 4_000,
     frame 10_000,
+    known_servers 10_000,
     link_target 20_000,
     messages 20_000,
     path 4_000,
     session 100,
+    ticket 10_000,
 }
 
 /// A target is in the table, in a test above, in cargo-fuzz's list, and has a corpus.

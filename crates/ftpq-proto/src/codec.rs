@@ -5,7 +5,10 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::limits::{FRAME_MAX, RECURSION_MAX};
+use crate::{
+    escape::Escaped,
+    limits::{FRAME_MAX, RECURSION_MAX, TEXT_MAX, VERB_MAX},
+};
 
 /// Bytes of the length in front of each frame.
 pub const PREFIX_LEN: usize = 4;
@@ -36,14 +39,14 @@ pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, DecodeError> {
     }
     let mut rest = body;
     let value = ciborium::de::from_reader_with_recursion_limit(&mut rest, RECURSION_MAX)
-        .map_err(|error| DecodeError::Malformed(describe(error)))?;
+        .map_err(|error| malformed(describe(error)))?;
     if rest.is_empty() { Ok(value) } else { Err(DecodeError::Trailing { len: rest.len() }) }
 }
 
 /// A CBOR value, decoded already, as a message.
 pub fn from_value<T: DeserializeOwned>(value: &ciborium::Value) -> Result<T, DecodeError> {
     value.deserialized().map_err(|error| match error {
-        ciborium::value::Error::Custom(what) => DecodeError::Malformed(what),
+        ciborium::value::Error::Custom(what) => malformed(what),
     })
 }
 
@@ -70,8 +73,9 @@ pub enum DecodeError {
         /// Bytes announced.
         len: usize,
     },
-    /// Not CBOR, nested too deeply, or not the value expected here.
-    #[error("malformed message: {0}")]
+    /// Not CBOR, nested too deeply, or not the value expected here. The text may hold words of the peer's, and
+    /// is therefore shown escaped; at most [`TEXT_MAX`] bytes.
+    #[error("malformed message: {}", Escaped::new(_0))]
     Malformed(String),
     /// More bytes than the one value.
     #[error("{len} bytes after the end of a message")]
@@ -79,6 +83,12 @@ pub enum DecodeError {
         /// Bytes left over.
         len: usize,
     },
+}
+
+/// A name that the peer gives something is part of what is wrong with it, however long it is.
+fn malformed(mut what: String) -> DecodeError {
+    what.truncate((0..=TEXT_MAX.min(what.len())).rev().find(|&end| what.is_char_boundary(end)).unwrap_or(0));
+    DecodeError::Malformed(what)
 }
 
 fn describe(error: ciborium::de::Error<std::io::Error>) -> String {
@@ -116,13 +126,19 @@ where
     deserializer.deserialize_seq(Bounded::<T, MAX>(std::marker::PhantomData))
 }
 
-/// `deserialize_with` for a sentence: refuses one of more than [`crate::limits::TEXT_MAX`] bytes.
+/// `deserialize_with` for a sentence: refuses one of more than [`TEXT_MAX`] bytes.
 pub(crate) fn text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    short(deserializer, TEXT_MAX)
+}
+
+/// `deserialize_with` for a verb's name: refuses one of more than [`VERB_MAX`] bytes.
+pub(crate) fn verb<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    short(deserializer, VERB_MAX)
+}
+
+fn short<'de, D: serde::Deserializer<'de>>(deserializer: D, max: usize) -> Result<String, D::Error> {
     let text: String = serde::Deserialize::deserialize(deserializer)?;
-    if text.len() > crate::limits::TEXT_MAX {
-        return Err(serde::de::Error::custom("text too long"));
-    }
-    Ok(text)
+    if text.len() > max { Err(serde::de::Error::custom("text too long")) } else { Ok(text) }
 }
 
 #[cfg(test)]
@@ -158,6 +174,29 @@ mod tests {
     fn a_truncated_value_is_refused() {
         let body = body_of(&"abcdef");
         assert!(matches!(decode::<String>(&body[..4]), Err(DecodeError::Malformed(_))));
+    }
+
+    /// A server could otherwise drive the terminal on which the client says why it gave up, and a client fill
+    /// the server's log.
+    #[test]
+    fn what_a_peer_calls_something_is_shown_escaped_and_cut() {
+        let hostile = "\u{1b}[2J\nforged line".repeat(150);
+        for error in [
+            decode::<crate::Kind>(&body_of(&hostile)).unwrap_err(),
+            from_value::<crate::Kind>(&hostile.as_str().into()).unwrap_err(),
+        ] {
+            let shown = error.to_string();
+            assert!(shown.contains("\\u{1b}[2J\\nforged line"), "{shown}");
+            assert!(!shown.contains(char::is_control) && shown.len() < 3 * TEXT_MAX, "{} bytes", shown.len());
+        }
+    }
+
+    #[test]
+    fn a_verb_s_name_is_short() {
+        let request = |verb: String| body_of(&crate::message::Request { verb, cwd: Default::default(), args: () });
+        let decoded = |len| decode::<crate::message::Request>(&request("V".repeat(len)));
+        assert_eq!(decoded(VERB_MAX).unwrap().verb.len(), VERB_MAX);
+        assert_eq!(decoded(VERB_MAX + 1), Err(DecodeError::Malformed("text too long".into())));
     }
 
     #[test]

@@ -27,6 +27,7 @@ use crate::{digest::Digest, path::RemotePath, status::Status};
 #[serde(deny_unknown_fields)]
 pub struct Request<A = Value> {
     /// Which handler: see [`crate::spec::is_verb`].
+    #[serde(deserialize_with = "crate::codec::verb")]
     pub verb: String,
     /// The client's folder, from which relative paths in `args` lead.
     pub cwd: RemotePath,

@@ -1,0 +1,3 @@
+//! See `ftpq_fuzz_targets::extents`.
+#![no_main]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| ftpq_fuzz_targets::extents(data));

@@ -91,7 +91,7 @@ async fn serve(
         *attempts.lock().unwrap() += 1;
         let (known, cons) = (known.clone(), cons.clone());
         tokio::spawn(async move {
-            let Ok(connection) = incoming.accept().await else { return };
+            let Ok(connection) = incoming.accept(Duration::from_secs(10)).await else { return };
             while let Ok((mut send, mut recv)) = connection.accept().await {
                 let request: Request = recv.frame(Duration::from_secs(30)).await.unwrap();
                 assert_eq!(request.verb, con::VERB);

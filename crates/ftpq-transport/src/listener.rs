@@ -4,7 +4,9 @@ use std::{io, net::SocketAddr, sync::Arc};
 
 use aws_lc_rs::hmac;
 use ftpq_proto::Status;
-use quinn::{Endpoint, EndpointConfig, ServerConfig, TokioRuntime, VarInt, crypto::rustls::QuicServerConfig};
+use quinn::{
+    AsyncUdpSocket, Endpoint, EndpointConfig, ServerConfig, TokioRuntime, VarInt, crypto::rustls::QuicServerConfig,
+};
 use quinn_proto::HashedConnectionIdGenerator;
 use tokio::time::timeout;
 
@@ -22,9 +24,32 @@ pub struct Listener {
     address: SocketAddr,
 }
 
+/// A UDP socket that is bound, and on which nothing is taken yet. A process may need other rights for
+/// binding than for reading its key.
+#[derive(Debug)]
+pub struct BoundSocket {
+    socket: Arc<dyn AsyncUdpSocket>,
+    address: SocketAddr,
+}
+
 impl Listener {
     /// Binds `address`. Port 0 takes a free one; `[::]` takes IPv4 as well.
     pub fn bind(address: SocketAddr, identity: &Identity) -> Result<Self, BindError> {
+        Self::on(Self::bind_socket(address)?, identity)
+    }
+
+    /// Binds `address` as [`bind`](Self::bind) does, for an identity that comes later.
+    pub fn bind_socket(address: SocketAddr) -> Result<BoundSocket, BindError> {
+        let bind = || {
+            let socket = socket::bind(address)?;
+            Ok(BoundSocket { address: socket.local_addr()?, socket })
+        };
+        bind().map_err(|error| BindError::Socket { address, error })
+    }
+
+    /// Takes connections on a socket that is bound.
+    pub fn on(bound: BoundSocket, identity: &Identity) -> Result<Self, BindError> {
+        let BoundSocket { socket, address } = bound;
         let crypto = QuicServerConfig::try_from(crate::tls::server_config(identity)?)
             .map_err(|error| rustls::Error::General(error.to_string()))?;
         let mut config = ServerConfig::with_crypto(Arc::new(crypto));
@@ -32,15 +57,13 @@ impl Listener {
             .max_incoming(tuning::INCOMING_MAX)
             .incoming_buffer_size(tuning::INCOMING_BUFFER)
             .incoming_buffer_size_total(tuning::INCOMING_BUFFER_TOTAL);
-        let bind = || {
-            let socket = socket::bind(address)?;
+        let start = || {
             let mut endpoint_config = endpoint_config()?;
             remember_across_restarts(&mut endpoint_config, identity);
             let runtime = Arc::new(TokioRuntime);
-            let endpoint = Endpoint::new_with_abstract_socket(endpoint_config, Some(config.clone()), socket, runtime)?;
-            Ok((endpoint.local_addr()?, endpoint))
+            Endpoint::new_with_abstract_socket(endpoint_config, Some(config.clone()), socket, runtime)
         };
-        let (address, endpoint) = bind().map_err(|error| BindError::Socket { address, error })?;
+        let endpoint = start().map_err(|error| BindError::Socket { address, error })?;
         Ok(Self { endpoint, config, address })
     }
 

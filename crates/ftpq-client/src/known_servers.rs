@@ -88,7 +88,7 @@ pub enum KnownServersError {
 /// Replaces a small file of the user's own in one step, readable by its owner alone.
 pub fn replace(file: &Path, contents: &[u8]) -> io::Result<()> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(folder)?;
+    make_private(folder)?;
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let temporary = folder.join(format!(".{name}-{}", std::process::id()));
     let mut options = fs::OpenOptions::new();
@@ -99,6 +99,14 @@ pub fn replace(file: &Path, contents: &[u8]) -> io::Result<()> {
     out.write_all(contents)?;
     out.sync_all()?;
     fs::rename(&temporary, file)
+}
+
+/// Makes what is missing of a folder for ftpq's own files, open to its owner alone.
+pub fn make_private(folder: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(folder)
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ fn main() -> ExitCode {
 async fn run(cli: Cli) -> anyhow::Result<u8> {
     let home = Home::find()?;
     let command = match cli.command {
-        Command::Serve(args) => return commands::serve::run(&home, &cli.global, args).await.map(|()| exit::OK),
+        Command::Serve(args) => return commands::serve::run(home, &cli.global, args).await.map(|()| exit::OK),
         Command::Completions(args) => return args.run().map(|()| exit::OK),
         Command::Key => return commands::key::run(&home, &cli.global).map(|()| exit::OK),
         Command::Shell(args) => {

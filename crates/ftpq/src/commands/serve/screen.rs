@@ -8,6 +8,7 @@ use std::{
 use ftpq_server::Server;
 use ftpq_transport::{Fingerprint, Listener};
 
+use super::{audit::Audit, sandbox::Confined, user};
 use crate::commands::shown;
 
 /// What the start screen tells.
@@ -23,6 +24,8 @@ pub(super) struct Screen<'a> {
     pub(super) clients: &'a Path,
     /// How many are in it.
     pub(super) count: usize,
+    pub(super) confined: &'a Confined,
+    pub(super) audit: Option<&'a Audit>,
 }
 
 impl Screen<'_> {
@@ -42,6 +45,11 @@ impl Screen<'_> {
             format!("  key          {}", self.key),
             format!("  verbs        {}", verbs.join(" ")),
             format!("  clients      {} in {}", self.count, shown(self.clients)),
+            format!("  user         {}", user::current()),
+            format!("  sandbox      {}", self.confined),
+        ]);
+        lines.extend(self.audit.map(|audit| format!("  audit log    {}", shown(audit.file()))));
+        lines.extend([
             format!("  from here    ftpq ls -s {own}"),
             format!("  elsewhere    ftpq con {host}, once that client's key (ftpq key) stands in the file above"),
         ]);

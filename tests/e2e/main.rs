@@ -8,10 +8,13 @@
 // A test that cannot run here says so.
 #![allow(clippy::print_stderr)]
 
+mod audit;
 mod commands;
+mod config;
 mod failures;
 mod interrupts;
 mod memory;
+mod privileges;
 mod progress;
 mod retry;
 mod rotation;

@@ -4,21 +4,18 @@
 //! signed with its key, which one it will have next. `#` begins a comment. A line that cannot be read
 //! makes the whole file an error: half a list of trusted keys is worse than none.
 //!
-//! Whoever changes the list holds a lock beside it meanwhile, so that of several processes none undoes
+//! Whoever changes the list holds its lock meanwhile, so that of several processes none undoes
 //! what another remembers. Lines that are not concerned stay as they are.
 
 use std::{
     collections::BTreeMap,
     fs,
-    io::{self, Read, Write},
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
+use ftpq_storage::own_file;
 use ftpq_transport::Fingerprint;
-use rustix::{
-    fs::{FlockOperation, flock},
-    io::Errno,
-};
 
 /// A server's key, and the one that it has announced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +116,7 @@ impl KnownServers {
         &self,
         decide: impl FnOnce(&BTreeMap<String, Known>) -> Result<Vec<Change>, KnownServersError>,
     ) -> Result<(), KnownServersError> {
-        let _lock = lock(&self.file).map_err(|error| self.io(error))?;
+        let _lock = own_file::lock(&self.file).map_err(|error| self.io(error))?;
         let text = self.read()?;
         let changes = decide(&self.parsed(&text)?)?;
         if changes.is_empty() {
@@ -129,7 +126,7 @@ impl KnownServers {
         if text.len() > FILE_MAX {
             return Err(KnownServersError::TooLarge { file: self.file.clone() });
         }
-        replace(&self.file, text.as_bytes()).map_err(|error| self.io(error))
+        own_file::replace(&self.file, text.as_bytes()).map_err(|error| self.io(error))
     }
 
     fn read(&self) -> Result<String, KnownServersError> {
@@ -208,49 +205,6 @@ pub enum KnownServersError {
     },
 }
 
-/// Replaces a small file of the user's own in one step, readable by its owner alone.
-pub fn replace(file: &Path, contents: &[u8]) -> io::Result<()> {
-    let folder = folder_of(file);
-    fs::create_dir_all(folder)?;
-    let name = file.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = folder.join(format!(".{name}-{}", std::process::id()));
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut out = options.open(&temporary)?;
-    out.write_all(contents)?;
-    out.sync_all()?;
-    fs::rename(&temporary, file)
-}
-
-/// Waits until no other process, and no other thread, holds the lock of `file`, and holds it until it is
-/// dropped. The lock is an empty file beside it, `.NAME.lock`, which stays.
-pub fn lock(file: &Path) -> io::Result<Lock> {
-    let folder = folder_of(file);
-    fs::create_dir_all(folder)?;
-    let name = file.file_name().unwrap_or_default().to_string_lossy();
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let held = options.open(folder.join(format!(".{name}.lock")))?;
-    match rustix::io::retry_on_intr(|| flock(&held, FlockOperation::LockExclusive)) {
-        // Better no lock than no list, on the few file systems that have none.
-        Err(Errno::NOLCK | Errno::NOTSUP) => {
-            tracing::warn!(file = %file.display(), "this file system has no locks: two processes may undo each other")
-        }
-        locked => locked?,
-    }
-    Ok(Lock { _held: held })
-}
-
-/// Holds the lock of a file; see [`lock`].
-#[derive(Debug)]
-pub struct Lock {
-    _held: fs::File,
-}
-
 /// A server, and what is to be known of it: `None` for nothing.
 type Change = (String, Option<Known>);
 
@@ -290,10 +244,6 @@ fn with_line(text: &str, server: &str, known: Option<Known>) -> String {
         changed += &format!("{header}{}\n", written(known));
     }
     changed
-}
-
-fn folder_of(file: &Path) -> &Path {
-    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 const HEADER: &str = "# Servers whose keys this client trusts: HOST:PORT and fingerprint.\n";

@@ -49,6 +49,7 @@ pub(crate) async fn run(session: Arc<Session>, send: SendHalf, mut recv: RecvHal
     if let Some(user) = user {
         session.server.tell(Event::Command {
             user: &user.name,
+            key: user.key,
             remote: session.connection.remote_address(),
             verb: &verb,
             path: path.as_ref(),

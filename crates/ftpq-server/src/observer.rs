@@ -19,8 +19,25 @@ impl Observer for () {
     fn event(&self, _: Event<'_>) {}
 }
 
+/// Who is there is told.
+impl<O: Observer> Observer for Option<O> {
+    fn event(&self, event: Event<'_>) {
+        if let Some(observer) = self {
+            observer.event(event);
+        }
+    }
+}
+
+/// Both are told, one after the other.
+impl<A: Observer, B: Observer> Observer for (A, B) {
+    fn event(&self, event: Event<'_>) {
+        self.0.event(event);
+        self.1.event(event);
+    }
+}
+
 /// Something that happened.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
     /// A handshake failed or a connection was cut before anybody was known.
@@ -72,6 +89,8 @@ pub enum Event<'a> {
     Command {
         /// The name in the list of authorised clients.
         user: &'a str,
+        /// The key in that list.
+        key: Fingerprint,
         /// Where from.
         remote: SocketAddr,
         /// As the client wrote it: escape it before it is shown.

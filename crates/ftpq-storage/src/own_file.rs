@@ -7,7 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::{Errno, retry_on_intr},
+};
 
 /// Held while a file is read, changed and replaced; other processes wait.
 #[derive(Debug)]
@@ -17,16 +20,20 @@ pub struct Lock(#[expect(dead_code, reason = "closing it unlocks")] File);
 /// if missing, for its owner alone.
 pub fn lock(file: &Path) -> io::Result<Lock> {
     let folder = folder_of(file);
-    DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+    make_private(&folder)?;
     let folder = File::open(folder)?;
-    flock(&folder, FlockOperation::LockExclusive)?;
+    match retry_on_intr(|| flock(&folder, FlockOperation::LockExclusive)) {
+        // Better no lock than no list, on the few file systems that have none.
+        Err(Errno::NOLCK | Errno::NOTSUP) => {}
+        locked => locked?,
+    }
     Ok(Lock(folder))
 }
 
 /// Replaces `file` in one step, readable by its owner alone and durable when this returns.
 pub fn replace(file: &Path, contents: &[u8]) -> io::Result<()> {
     let folder = folder_of(file);
-    DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+    make_private(&folder)?;
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let temporary = folder.join(format!(".{name}-{}", std::process::id()));
     let owner = fs::metadata(file).ok().map(|meta| (meta.uid(), meta.gid()));
@@ -37,6 +44,11 @@ pub fn replace(file: &Path, contents: &[u8]) -> io::Result<()> {
     }
     written?;
     File::open(folder)?.sync_all()
+}
+
+/// Makes what is missing of a folder for such files, open to its owner alone.
+pub fn make_private(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 fn write_private(file: &Path, contents: &[u8], owner: Option<(u32, u32)>) -> io::Result<()> {

@@ -9,7 +9,10 @@ use std::{
 
 use aws_lc_rs::hmac;
 use rustls::{
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    pki_types::{
+        CertificateDer, PrivateKeyDer,
+        pem::{self, PemObject},
+    },
     sign::CertifiedKey,
 };
 
@@ -91,8 +94,8 @@ impl Identity {
 
     fn from_pem(pem: &str) -> Result<Self, IdentityError> {
         let malformed = |why: &dyn fmt::Display| IdentityError::Malformed(why.to_string());
-        let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|error| malformed(&error))?;
-        let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| malformed(&error))?;
+        let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|error| malformed(&why(&error)))?;
+        let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| malformed(&why(&error)))?;
         let fingerprint = Fingerprint::of(&certificate).map_err(|error| malformed(&error))?;
         let deriver = hmac::Key::new(hmac::HMAC_SHA256, key.secret_der());
         let certified =
@@ -147,6 +150,17 @@ pub enum IdentityError {
 impl IdentityError {
     fn file(file: &Path, error: io::Error) -> Self {
         Self::File { file: file.into(), error }
+    }
+}
+
+/// What is wrong with a PEM. Its own words may quote the line, and with it the key.
+fn why(error: &pem::Error) -> &'static str {
+    match error {
+        pem::Error::NoItemsFound => "the key or the certificate is missing",
+        pem::Error::MissingSectionEnd { .. } => "an END line is missing",
+        pem::Error::IllegalSectionStart { .. } => "a BEGIN line is damaged",
+        pem::Error::Base64Decode(_) => "what stands between BEGIN and END is not base64",
+        _ => "it cannot be read",
     }
 }
 
@@ -236,5 +250,51 @@ mod tests {
         create_private(&file, "not pem").unwrap();
         let error = Identity::load(&file).unwrap_err().to_string();
         assert!(error.contains("x.pem"), "{error}");
+    }
+
+    /// The words in which somebody could find the private key of `pem`.
+    fn traces(pem: &str) -> Vec<String> {
+        let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).unwrap();
+        let der = key.secret_der();
+        // The scalar of an ECPrivateKey (RFC 5915) is its first octet string of 32 bytes.
+        let at = der.windows(2).position(|bytes| bytes == [4, 32]).unwrap() + 2;
+        let [a, b, c, d, ..] = der[at..] else { panic!("no scalar") };
+        let base64 = pem.lines().skip(1).take_while(|line| !line.starts_with("--")).map(|line| line[..20].to_owned());
+        let numbers = [format!("{a}, {b}, {c}, {d}"), format!("{a:02x}{b:02x}{c:02x}{d:02x}"), "PRIVATE".into()];
+        base64.take(2).chain(numbers).collect()
+    }
+
+    /// What anybody may write to a log of it.
+    #[test]
+    fn no_description_shows_the_key() {
+        let pem = generate_pem().unwrap();
+        let identity = Identity::from_pem(&pem).unwrap();
+        let server = tls::server_config(&identity).unwrap();
+        let described =
+            format!("{identity:?} {identity:#?} {:?} {:#?} {server:?}", identity.certified, identity.deriver);
+        for trace in traces(&pem) {
+            assert!(!described.contains(&trace), "{trace:?}");
+        }
+    }
+
+    /// Somebody pasted it without its line breaks, say.
+    #[test]
+    fn a_damaged_file_is_not_quoted() {
+        let pem = generate_pem().unwrap();
+        for damaged in [
+            pem.replace('\n', ""),
+            pem.replacen("-----\n", "-----", 1),
+            pem.replacen("-----END PRIVATE KEY-----", "", 1),
+            pem.replacen("\n", "\n!", 1),
+            pem.replace("PRIVATE KEY", "KEY"),
+            pem.replacen("MIG", "MIH", 1),
+        ] {
+            let said = Identity::from_pem(&damaged).map(drop).unwrap_err();
+            let said = format!("{said} {said:?}");
+            for trace in traces(&pem) {
+                assert!(!said.contains(&trace), "{said}");
+            }
+            assert!(said.len() < 300, "{said}");
+        }
     }
 }

@@ -28,7 +28,7 @@ pub use connection::{Closed, Connection};
 pub use connector::{ConnectError, Connector};
 pub use fingerprint::{Fingerprint, ParseFingerprintError};
 pub use identity::{Identity, IdentityError};
-pub use listener::{BindError, Incoming, Listener};
+pub use listener::{BindError, BoundSocket, Incoming, Listener};
 pub use stream::{RecvError, RecvHalf, SendError, SendHalf};
 pub use succession::{AnnounceError, SuccessionError};
 pub use ticket::{ParseTicketError, Ticket};

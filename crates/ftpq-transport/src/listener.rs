@@ -9,7 +9,9 @@ use std::{
 
 use aws_lc_rs::hmac;
 use ftpq_proto::Status;
-use quinn::{Endpoint, EndpointConfig, ServerConfig, TokioRuntime, VarInt, crypto::rustls::QuicServerConfig};
+use quinn::{
+    AsyncUdpSocket, Endpoint, EndpointConfig, ServerConfig, TokioRuntime, VarInt, crypto::rustls::QuicServerConfig,
+};
 use quinn_proto::HashedConnectionIdGenerator;
 use tokio::time::timeout;
 
@@ -32,23 +34,44 @@ pub struct Listener {
 
 type Hook = Box<dyn Fn() + Send + Sync>;
 
+/// A UDP socket that is bound, and on which nothing is taken yet. A process may need other rights for
+/// binding than for reading its key.
+#[derive(Debug)]
+pub struct BoundSocket {
+    socket: Arc<dyn AsyncUdpSocket>,
+    address: SocketAddr,
+}
+
 impl Listener {
     /// Binds `address`. Port 0 takes a free one; `[::]` takes IPv4 as well.
     pub fn bind(address: SocketAddr, identity: &Identity) -> Result<Self, BindError> {
+        Self::on(Self::bind_socket(address)?, identity)
+    }
+
+    /// Binds `address` as [`bind`](Self::bind) does, for an identity that comes later.
+    pub fn bind_socket(address: SocketAddr) -> Result<BoundSocket, BindError> {
+        let bind = || {
+            let socket = socket::bind(address)?;
+            Ok(BoundSocket { address: socket.local_addr()?, socket })
+        };
+        bind().map_err(|error| BindError::Socket { address, error })
+    }
+
+    /// Takes connections on a socket that is bound.
+    pub fn on(bound: BoundSocket, identity: &Identity) -> Result<Self, BindError> {
+        let BoundSocket { socket, address } = bound;
         let mut config = ServerConfig::with_crypto(crypto(identity)?);
         config
             .max_incoming(tuning::INCOMING_MAX)
             .incoming_buffer_size(tuning::INCOMING_BUFFER)
             .incoming_buffer_size_total(tuning::INCOMING_BUFFER_TOTAL);
-        let bind = || {
-            let socket = socket::bind(address)?;
+        let start = || {
             let mut endpoint_config = endpoint_config()?;
             remember_across_restarts(&mut endpoint_config, identity);
             let runtime = Arc::new(TokioRuntime);
-            let endpoint = Endpoint::new_with_abstract_socket(endpoint_config, Some(config.clone()), socket, runtime)?;
-            Ok((endpoint.local_addr()?, endpoint))
+            Endpoint::new_with_abstract_socket(endpoint_config, Some(config.clone()), socket, runtime)
         };
-        let (address, endpoint) = bind().map_err(|error| BindError::Socket { address, error })?;
+        let endpoint = start().map_err(|error| BindError::Socket { address, error })?;
         Ok(Self { endpoint, config: Arc::new(Mutex::new(config)), before_each: Arc::default(), address })
     }
 

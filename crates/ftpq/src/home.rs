@@ -3,9 +3,12 @@
 //! `FTPQ_HOME` puts all of them under one folder, for tests and for portable use; otherwise they lie
 //! where XDG says, on macOS too.
 
-use std::{env, fs, io, path::PathBuf};
+use std::{
+    env, fs, io,
+    path::{Path, PathBuf},
+};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use etcetera::BaseStrategy;
 use ftpq_storage::own_file::replace;
 
@@ -14,17 +17,48 @@ use ftpq_storage::own_file::replace;
 pub(crate) struct Home {
     data: PathBuf,
     state: PathBuf,
+    config: PathBuf,
 }
 
 impl Home {
+    /// Those of whoever runs this process.
     pub(crate) fn find() -> anyhow::Result<Self> {
-        if let Some(home) = env::var_os("FTPQ_HOME").filter(|home| !home.is_empty()) {
-            let home = std::path::absolute(home)?;
-            return Ok(Self { data: home.clone(), state: home });
+        if let Some(home) = Self::named()? {
+            return Ok(home);
         }
         let xdg = etcetera::base_strategy::Xdg::new().context("cannot find your home folder: set FTPQ_HOME")?;
         let state = xdg.state_dir().unwrap_or_else(|| xdg.data_dir());
-        Ok(Self { data: xdg.data_dir().join("ftpq"), state: state.join("ftpq") })
+        Ok(Self { data: xdg.data_dir().join("ftpq"), state: state.join("ftpq"), config: xdg.config_dir().join("ftpq") })
+    }
+
+    /// Those of another user, with this home folder: what the environment says of XDG's folders is
+    /// about somebody else.
+    pub(crate) fn of_user(folder: &Path) -> anyhow::Result<Self> {
+        let below = |name: &str| folder.join(name).join("ftpq");
+        if let Some(home) = Self::named()? {
+            return Ok(home);
+        }
+        if !folder.is_dir() {
+            bail!("there is no home folder {}: set FTPQ_HOME to a folder of this user's", folder.display());
+        }
+        Ok(Self { data: below(".local/share"), state: below(".local/state"), config: below(".config") })
+    }
+
+    /// The one folder that `FTPQ_HOME` names.
+    fn named() -> anyhow::Result<Option<Self>> {
+        let Some(home) = env::var_os("FTPQ_HOME").filter(|home| !home.is_empty()) else { return Ok(None) };
+        let home = std::path::absolute(home)?;
+        Ok(Some(Self { data: home.clone(), state: home.clone(), config: home }))
+    }
+
+    /// The folder with the keys, and with whom this user lets in and trusts.
+    pub(crate) fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// How the server that this user runs is set up.
+    pub(crate) fn server_config(&self) -> PathBuf {
+        self.config.join("server.toml")
     }
 
     /// This user's key as a client.

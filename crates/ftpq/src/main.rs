@@ -53,7 +53,7 @@ fn main() -> ExitCode {
 async fn run(cli: Cli) -> anyhow::Result<u8> {
     let home = Home::find()?;
     let command = match cli.command {
-        Command::Serve(args) => return commands::serve::run(&home, &cli.global, args).await.map(|()| exit::OK),
+        Command::Serve(args) => return commands::serve::run(home, &cli.global, args).await.map(|()| exit::OK),
         Command::Invite(args) => return commands::invite::run(&home, &cli.global, args).map(|()| exit::OK),
         Command::Clients(args) => return commands::clients::run(&home, args).map(|()| exit::OK),
         Command::Completions(args) => return args.run().map(|()| exit::OK),

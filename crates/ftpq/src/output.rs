@@ -136,7 +136,8 @@ fn timestamp(time: Timestamp) -> Option<jiff::Timestamp> {
     jiff::Timestamp::new(time.secs(), time.nanos().try_into().ok()?).ok()
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes as hexadecimal text.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

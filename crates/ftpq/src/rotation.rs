@@ -18,7 +18,7 @@ use std::{
 };
 
 use anyhow::Context;
-use ftpq_client::known_servers::{Lock, lock};
+use ftpq_storage::own_file::{Lock, lock};
 use ftpq_transport::{Fingerprint, Identity, IdentityError};
 use jiff::Timestamp;
 

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, fs, io, path::PathBuf};
 
 use anyhow::Context;
-use ftpq_client::known_servers::replace;
 use ftpq_proto::{RemotePath, UserPath};
+use ftpq_storage::own_file::replace;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 use serde::{Deserialize, Serialize};
 

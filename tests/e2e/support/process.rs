@@ -77,6 +77,11 @@ impl Process {
         self.number("io", "wchar:").unwrap_or(0)
     }
 
+    /// What the system says of it.
+    pub(crate) fn status(&self) -> String {
+        fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the process is there")
+    }
+
     fn number(&self, file: &str, field: &str) -> Option<u64> {
         let text = fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).ok()?;
         let rest = text.lines().find_map(|line| line.strip_prefix(field))?;

@@ -49,6 +49,7 @@ pub struct LocalFs {
 impl LocalFs {
     /// The folder at `path`, which may be a link: whoever names it here is trusted.
     pub fn open(path: &Path) -> Result<Self, Problem> {
+        publish::know_umask();
         Ok(Self { root: Arc::new(Root::open(path)?), stagings: Arc::new(Stagings::new(KEPT_FOR)) })
     }
 

@@ -178,6 +178,11 @@ pub(super) fn set_metadata(
     Ok(())
 }
 
+/// Looks the process's umask up while it can: a server in a sandbox may not read `/proc`.
+pub(super) fn know_umask() {
+    LazyLock::force(&UMASK);
+}
+
 /// The process's umask. From `/proc`, as `umask(2)` cannot tell it without changing it for every
 /// thread.
 static UMASK: LazyLock<Mode> = LazyLock::new(|| {

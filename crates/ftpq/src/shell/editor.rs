@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, sync::mpsc as blocking, thread, time::Duration};
 
+use ftpq_storage::own_file::make_private;
 use ftpq_transport::Ticket;
 use rustyline::{CompletionType, Config, error::ReadlineError, history::DefaultHistory};
 use tokio::sync::mpsc;
@@ -62,7 +63,7 @@ impl Editor {
                     // Ctrl-D, or a terminal that is gone.
                     Err(_) => break,
                 };
-                let _ = history.parent().map(std::fs::create_dir_all);
+                let _ = history.parent().map(make_private);
                 let _ = editor.save_history(&history);
                 if events.send(event).is_err() {
                     break;

@@ -30,7 +30,7 @@ impl Observer for Log {
     fn event(&self, event: Event<'_>) {
         let left_out = self.leaves_out(&event);
         let line = match event {
-            Event::Command { user, remote, verb, path, bytes, elapsed, outcome } => {
+            Event::Command { user, key: _, remote, verb, path, bytes, elapsed, outcome } => {
                 let path = path.map(|path| format!(" {path}")).unwrap_or_default();
                 let (user, verb) = (Escaped::new(user), Escaped::new(verb));
                 let outcome = match outcome {

@@ -1,35 +1,41 @@
 //! `ftpq serve`: serves a folder until it is told to stop.
 
+mod audit;
 mod log;
+mod open;
+mod sandbox;
 mod screen;
+mod settings;
+mod user;
 
 use std::{
-    env, fs, io,
+    env, io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use anyhow::Context;
-use ftpq_handler::{Limits, User};
-use ftpq_proto::Rights;
-use ftpq_server::{Access, Server};
-use ftpq_storage::LocalFs;
-use ftpq_transport::{BindError, Identity, Listener};
+use clap::builder::BoolishValueParser;
+use ftpq_server::Server;
+use ftpq_transport::{BindError, BoundSocket, Listener};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use self::{log::Log, screen::Screen};
-use super::shown;
-use crate::{
-    exit::Ended,
-    global::Global,
-    home::Home,
-    output::say,
-    rotation::{Keeper, Rotation},
+use self::{
+    audit::Audit,
+    log::Log,
+    open::Opened,
+    sandbox::{Confined, Sandbox},
+    screen::Screen,
+    settings::{LimitArgs, Settings},
+    user::Account,
 };
+use super::shown;
+use crate::{exit::Ended, global::Global, home::Home, output::say, rotation::Keeper};
 
 #[derive(clap::Args)]
+#[command(after_help = "ROOT and the options above --config are also keys of server.toml, without dashes in front. \
+    What is typed counts before the environment, and that before the file.")]
 pub(crate) struct Args {
     /// Folder to serve; ./Arquivos where absent, which is made if missing
     #[arg(env = "FTPQ_ROOT")]
@@ -40,38 +46,90 @@ pub(crate) struct Args {
     /// List of the clients that may connect, instead of the one in the home folder
     #[arg(long, value_name = "FILE", env = "FTPQ_AUTHORIZED_CLIENTS")]
     authorized_clients: Option<PathBuf>,
-    /// Days for which an upload that was cut can be gone on with
-    #[arg(long, value_name = "DAYS", env = "FTPQ_KEEP_UNFINISHED", default_value_t = 7,
+    /// Days for which an upload that was cut can be gone on with; 7 where absent
+    #[arg(long, value_name = "DAYS", env = "FTPQ_KEEP_UNFINISHED",
         value_parser = clap::value_parser!(u64).range(1..=3650))]
-    keep_unfinished: u64,
+    keep_unfinished: Option<u64>,
+    /// Append a line of JSON for each command, and for whoever is turned away; SIGHUP opens the file anew
+    #[arg(long, value_name = "FILE", env = "FTPQ_AUDIT")]
+    audit: Option<PathBuf>,
+    /// Started by root, go on as this user once the ports are bound
+    #[arg(long, value_name = "NAME", env = "FTPQ_USER")]
+    user: Option<String>,
+    /// Confine the server to its files and its own state (Landlock), where the kernel can; true where absent
+    #[arg(long, value_name = "BOOL", env = "FTPQ_SANDBOX", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", value_parser = BoolishValueParser::new(), overrides_with = "no_sandbox")]
+    sandbox: Option<bool>,
+    /// The same as --sandbox=false
+    #[arg(long, overrides_with = "sandbox")]
+    no_sandbox: bool,
+    /// What else to read these from; where absent, server.toml in ftpq's configuration folder, if it is there
+    #[arg(long, value_name = "FILE", env = "FTPQ_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    limits: LimitArgs,
 }
 
 /// Serves until a signal says to stop.
-pub(crate) async fn run(home: &Home, global: &Global, args: Args) -> anyhow::Result<()> {
+pub(crate) async fn run(home: Home, global: &Global, args: Args) -> anyhow::Result<()> {
     raise_open_files();
-    let root = open_root(args.root)?;
-    let rotation = Rotation::of(home, global);
-    let identity = rotation.load(jiff::Timestamp::now())?;
-    let clients = args.authorized_clients.unwrap_or_else(|| home.authorized_clients());
-    let access = open_access(home, &clients)?;
-    let listeners = listen(&args.listen, global.port, &identity)?;
-    let keeper = Keeper::start(rotation, identity.clone(), &listeners);
-    let age = Duration::from_secs(args.keep_unfinished * 24 * 60 * 60);
-    let storage = LocalFs::open(&root).with_context(|| shown(&root))?.keep_unfinished(age);
-    let counts = access.count();
-    let log = Log { quiet: global.quiet, parts: global.verbose > 0 };
-    let next_key = keeper.screen_line();
-    let builder = Server::builder(storage, access).observer(log).keep_unfinished(age);
-    let server = builder.successor(move || keeper.say()).build()?;
-    let key = identity.fingerprint();
+    let settings = Settings::gather(args, &home)?;
+    let account = settings.user.as_deref().map(Account::find).transpose()?;
+    // What only root may do comes first.
+    let sockets = bind(&settings.listen, global.port)?;
+    let audit = settings.audit.as_deref().map(open_audit).transpose()?;
+    let Opened { root, storage, rotation, identity, clients, access, home } = match &account {
+        Some(account) => {
+            account.take_on()?;
+            Opened::open_as(account, &settings, global)?
+        }
+        None => Opened::open(&settings, global, home, &env::var("USER").unwrap_or_default())?,
+    };
+    let on = |socket| Listener::on(socket, &identity).map_err(explain);
+    let listeners = sockets.into_iter().map(on).collect::<anyhow::Result<Vec<_>>>()?;
     if let Some(listener) = listeners.first() {
         // For `ftpq invite`; without it, that takes the usual port.
         let _ = home.set_serving(listener.local_addr().port());
     }
     let stop = Stop::listen()?;
-    Screen { root: &root, listeners: &listeners, key, next_key, server: &server, list: &clients, clients: counts }
-        .show();
+    if let Some(audit) = &audit {
+        tokio::spawn(reopen_when_told(audit.clone(), signal(SignalKind::hangup())?));
+    }
+    // Whatever is opened from here on lies in one of these.
+    let confined = match settings.sandbox {
+        true => confine(&root, &home, &clients, audit.as_ref()),
+        false => Confined::Not("it was switched off".into()),
+    };
+    let keeper = Keeper::start(rotation, identity.clone(), &listeners);
+    let next_key = keeper.screen_line();
+    let counts = access.count();
+    let log = Log { quiet: global.quiet, parts: global.verbose > 0 };
+    let observers = (audit.clone(), log);
+    let builder = Server::builder(storage, access).observer(observers).keep_unfinished(settings.keep_unfinished);
+    let server = builder.limits(settings.limits).successor(move || keeper.say()).build()?;
+    Screen {
+        root: &root,
+        listeners: &listeners,
+        key: identity.fingerprint(),
+        next_key,
+        server: &server,
+        list: &clients,
+        clients: counts,
+        confined: &confined,
+        audit: audit.as_ref(),
+    }
+    .show();
     serve(server, listeners, stop).await
+}
+
+fn open_audit(file: &Path) -> anyhow::Result<Audit> {
+    Audit::open(file).with_context(|| format!("cannot open the audit log {}", shown(file)))
+}
+
+/// Gives up every file but the served ones and the server's own.
+fn confine(root: &Path, home: &Home, clients: &Path, audit: Option<&Audit>) -> Confined {
+    let sandbox = Sandbox::default().serve(root).state(home.data()).list(clients);
+    audit.into_iter().fold(sandbox, |sandbox, audit| sandbox.log(audit.file())).enter()
 }
 
 /// Serves until the first signal, then finishes what runs; the second one ends that.
@@ -92,51 +150,19 @@ fn raise_open_files() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
-/// The folder to serve. The default one is made; one that was named must be there.
-fn open_root(named: Option<PathBuf>) -> anyhow::Result<PathBuf> {
-    let root = match named {
-        Some(root) => root,
-        None => {
-            let root = env::current_dir()?.join("Arquivos");
-            fs::create_dir_all(&root).with_context(|| format!("cannot make {}", shown(&root)))?;
-            root
-        }
-    };
-    let real = fs::canonicalize(&root).map_err(|error| {
-        let problem = ftpq_storage::Problem::from(error);
-        Ended::with(crate::exit::code_of_status(problem.status()), format!("cannot serve {}: {problem}", shown(&root)))
-    })?;
-    if real.is_dir() { Ok(real) } else { Err(Ended::usage(format!("cannot serve {}: not a folder", shown(&root)))) }
-}
-
-/// The list of authorised clients. At the first start it is made, with the user who starts the
-/// server in it: whoever can start a server can read its files anyway.
-fn open_access(home: &Home, file: &Path) -> anyhow::Result<Access> {
-    let first_start = !file.exists();
-    let access = Access::open(file).with_context(|| shown(file))?;
-    if first_start {
-        let own = Identity::load_or_create(&home.client_identity())?;
-        let plain = |name: &String| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "._-".contains(c));
-        let name = env::var("USER").ok().filter(plain).unwrap_or_else(|| "owner".into());
-        let user = User { name, key: own.fingerprint(), rights: Rights::ALL, limits: Limits::default() };
-        access.authorise(&user).with_context(|| format!("cannot write {}", shown(file)))?;
-    }
-    Ok(access)
-}
-
-fn listen(wanted: &[SocketAddr], port: u16, identity: &Identity) -> anyhow::Result<Vec<Listener>> {
+fn bind(wanted: &[SocketAddr], port: u16) -> anyhow::Result<Vec<BoundSocket>> {
     if wanted.is_empty() {
-        let both = Listener::bind((Ipv6Addr::UNSPECIFIED, port).into(), identity);
+        let both = Listener::bind_socket((Ipv6Addr::UNSPECIFIED, port).into());
         // A machine without IPv6 still has IPv4.
-        let listener = match both {
+        let socket = match both {
             Err(BindError::Socket { error, .. }) if error.kind() != io::ErrorKind::AddrInUse => {
-                Listener::bind((Ipv4Addr::UNSPECIFIED, port).into(), identity)
+                Listener::bind_socket((Ipv4Addr::UNSPECIFIED, port).into())
             }
             bound => bound,
         };
-        return Ok(vec![listener.map_err(explain)?]);
+        return Ok(vec![socket.map_err(explain)?]);
     }
-    wanted.iter().map(|&address| Listener::bind(address, identity).map_err(explain)).collect()
+    wanted.iter().map(|&address| Listener::bind_socket(address).map_err(explain)).collect()
 }
 
 fn explain(error: BindError) -> anyhow::Error {
@@ -146,6 +172,13 @@ fn explain(error: BindError) -> anyhow::Error {
             format!("UDP {address} is in use: stop what uses it, or choose another with --listen"),
         ),
         _ => error.into(),
+    }
+}
+
+/// Whoever renames the log says so with SIGHUP.
+async fn reopen_when_told(audit: Audit, mut hangup: Signal) {
+    while hangup.recv().await.is_some() {
+        audit.reopen();
     }
 }
 

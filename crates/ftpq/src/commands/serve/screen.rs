@@ -8,6 +8,7 @@ use std::{
 use ftpq_server::Server;
 use ftpq_transport::{Fingerprint, Listener};
 
+use super::{audit::Audit, sandbox::Confined, user};
 use crate::commands::shown;
 
 /// What the start screen tells.
@@ -25,6 +26,8 @@ pub(super) struct Screen<'a> {
     pub(super) list: &'a Path,
     /// How many are in it, and how many invitations.
     pub(super) clients: (usize, usize),
+    pub(super) confined: &'a Confined,
+    pub(super) audit: Option<&'a Audit>,
 }
 
 impl Screen<'_> {
@@ -52,6 +55,11 @@ impl Screen<'_> {
         lines.extend([
             format!("  verbs        {}", verbs.join(" ")),
             format!("  clients      {} in {}{}", self.clients.0, shown(self.list), self.open_invitations()),
+            format!("  user         {}", user::current()),
+            format!("  sandbox      {}", self.confined),
+        ]);
+        lines.extend(self.audit.map(|audit| format!("  audit log    {}", shown(audit.file()))));
+        lines.extend([
             format!("  from here    ftpq ls -s {own}"),
             format!("  elsewhere    ftpq invite prints a ticket to {host} for somebody else"),
         ]);

@@ -55,12 +55,12 @@ pub(crate) enum Settled {
 pub(crate) async fn run(server: Arc<Shared>, incoming: Incoming, pass: Pass) {
     // One deadline from the first packet on: each step by itself could be drawn out.
     let deadline = Instant::now() + SETTLE;
-    let remote = incoming.remote_address();
+    let (remote, is_proved) = (incoming.remote_address(), incoming.is_validated());
     let connection = match incoming.accept(SETTLE).await {
         Ok(connection) => connection,
         Err(why) => {
-            // Only a client that saw what was sent to it can have ended it: its address is real.
-            if !matches!(why, Closed::TimedOut) {
+            // A first packet can end it, and be sent in anybody's name.
+            if is_proved && !matches!(why, Closed::TimedOut) {
                 server.blame(remote.ip(), Offence::TurnedAway);
             }
             return server.tell(Event::HandshakeFailed { remote, why: &why });

@@ -67,10 +67,13 @@ async fn admit_and_handle(
     exchange: &mut Exchange,
 ) -> (Option<Arc<User>>, Option<RemotePath>, Result<Value, Failure>) {
     let is_con = request.verb == con::VERB;
+    // What rides in CON's flight waits for it: CON may bring what lets the key in.
+    let settled = if is_con { Ok(()) } else { wait_for_con(session).await };
     let grant = match authorise(session, is_con.then_some(&request.args)).await {
         Ok(grant) => grant,
-        Err(failure) => {
+        Err((failure, offence)) => {
             if session.settle(Settled::Refused(failure.to_wire())) {
+                offence.into_iter().for_each(|offence| session.blame(offence));
                 let (remote, key) = (session.connection.remote_address(), session.connection.peer());
                 session.server.tell(Event::NotAuthorised { remote, key, why: &failure });
             }
@@ -78,7 +81,7 @@ async fn admit_and_handle(
         }
     };
     let user = Arc::new(grant.user.clone());
-    let (path, result) = match admit(session, &grant, is_con).await {
+    let (path, result) = match settled.and_then(|()| admit(session, &grant, is_con)) {
         Ok(()) => tokio::select! {
             biased;
             handled = handle(session, &grant, user.clone(), request, exchange) => handled,
@@ -95,23 +98,22 @@ async fn admit_and_handle(
 
 /// The client's grant, asked for at each command: a key that was removed is out at once. CON may bring a
 /// ticket in its arguments.
-async fn authorise(session: &Session, con: Option<&Value>) -> Result<Arc<Grant>, Failure> {
-    let (key, address) = (session.connection.peer(), session.address());
-    let mut grant = session.server.access.grant(key, address);
+async fn authorise(session: &Session, con: Option<&Value>) -> Result<Arc<Grant>, (Failure, Option<Offence>)> {
+    let mut grant = session.grant();
     session.server.report_rejected_lines();
     let args = con.filter(|_| grant.is_err()).and_then(|args| codec::from_value::<con::Args>(args).ok());
     if let Some(ticket) = args.and_then(|args| args.ticket) {
-        grant = redeem(session, ticket).await?;
+        grant = redeem(session, ticket).await.map_err(|failure| (failure, None))?;
     }
     grant.map_err(|denied| {
-        session.blame(if denied == Denied::BadTicket { Offence::BadTicket } else { Offence::Refused });
-        refused(key, denied)
+        let offence = if denied == Denied::BadTicket { Offence::BadTicket } else { Offence::Refused };
+        (refused(session.connection.peer(), denied), Some(offence))
     })
 }
 
 /// Spends a ticket, which waits for the disk.
 async fn redeem(session: &Session, ticket: TicketSecret) -> Result<Result<Arc<Grant>, Denied>, Failure> {
-    let (server, key, address) = (session.server.clone(), session.connection.peer(), session.address());
+    let (server, key, address) = (session.server.clone(), session.connection.peer(), session.origin);
     let spent = spawn_blocking(move || server.access.redeem(&ticket, key, address)).await;
     let spent = spent.map_err(Failure::internal)?.map_err(Failure::internal)?;
     if let Ok(grant) = &spent {
@@ -138,22 +140,25 @@ fn refused(key: Fingerprint, denied: Denied) -> Failure {
     }
 }
 
-/// Whether a command may begin now: not while the server stops, and not before CON was answered.
-async fn admit(session: &Session, grant: &Arc<Grant>, is_con: bool) -> Result<(), Failure> {
+/// Waits until CON was answered; how, where that was no welcome.
+async fn wait_for_con(session: &Session) -> Result<(), Failure> {
+    match timeout(SETTLE, session.wait_settled()).await {
+        Ok(Settled::Welcome) => Ok(()),
+        Ok(Settled::Refused(failed)) => Err(Failure::new(failed.status, failed.message)),
+        Err(_) => Err(Failure::new(Status::TimedOut, "CON did not come in time")),
+    }
+}
+
+/// Whether a command may begin now: not while the server stops.
+fn admit(session: &Session, grant: &Arc<Grant>, is_con: bool) -> Result<(), Failure> {
     if session.server.draining.is_cancelled() {
         return Err(Failure::new(Status::Unavailable, "the server is stopping: try again in a moment"));
     }
     if is_con {
         return session.enter(grant);
     }
-    match timeout(SETTLE, session.wait_settled()).await {
-        Ok(Settled::Welcome) => {
-            session.grow();
-            Ok(())
-        }
-        Ok(Settled::Refused(failed)) => Err(Failure::new(failed.status, failed.message)),
-        Err(_) => Err(Failure::new(Status::TimedOut, "CON did not come in time")),
-    }
+    session.grow();
+    Ok(())
 }
 
 /// Checks the right and runs the handler, whatever it does.

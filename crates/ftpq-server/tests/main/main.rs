@@ -6,7 +6,9 @@
 
 mod cuts;
 mod extents;
+mod detour;
 mod guard;
+mod limits;
 mod rights;
 mod service;
 mod support;

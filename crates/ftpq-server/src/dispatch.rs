@@ -68,10 +68,13 @@ async fn admit_and_handle(
     exchange: &mut Exchange,
 ) -> (Option<Arc<User>>, Option<RemotePath>, Result<Value, Failure>) {
     let is_con = request.verb == con::VERB;
+    // What rides in CON's flight waits for it: CON may bring what lets the key in.
+    let settled = if is_con { Ok(()) } else { wait_for_con(session).await };
     let grant = match authorise(session, is_con.then_some(&request.args)).await {
         Ok(grant) => grant,
-        Err(failure) => {
+        Err((failure, offence)) => {
             if session.settle(Settled::Refused(failure.to_wire())) {
+                offence.into_iter().for_each(|offence| session.blame(offence));
                 let (remote, key) = (session.connection.remote_address(), session.connection.peer());
                 session.server.tell(Event::NotAuthorised { remote, key, why: &failure });
             }
@@ -79,7 +82,7 @@ async fn admit_and_handle(
         }
     };
     let user = Arc::new(grant.user.clone());
-    let (path, result) = match admit(session, &grant, is_con).await {
+    let (path, result) = match settled.and_then(|()| admit(session, &grant, is_con)) {
         Ok(()) => tokio::select! {
             biased;
             handled = handle(session, &grant, user.clone(), request, exchange) => handled,
@@ -96,28 +99,22 @@ async fn admit_and_handle(
 
 /// The client's grant, asked for at each command: a key that was removed is out at once. CON may bring a
 /// ticket in its arguments.
-async fn authorise(session: &Session, con: Option<&Value>) -> Result<Arc<Grant>, Failure> {
-    let (key, address) = (session.connection.peer(), session.address());
-    let mut grant = session.server.access.grant(key, address);
-    if con.is_none() && grant.is_err() && !session.is_settled() {
-        // It has overtaken CON, which may bring what lets the key in.
-        wait_for_welcome(session).await?;
-        grant = session.server.access.grant(key, address);
-    }
+async fn authorise(session: &Session, con: Option<&Value>) -> Result<Arc<Grant>, (Failure, Option<Offence>)> {
+    let mut grant = session.grant();
     session.server.report_rejected_lines();
     let args = con.filter(|_| grant.is_err()).and_then(|args| codec::from_value::<con::Args>(args).ok());
     if let Some(ticket) = args.and_then(|args| args.ticket) {
-        grant = redeem(session, ticket).await?;
+        grant = redeem(session, ticket).await.map_err(|failure| (failure, None))?;
     }
     grant.map_err(|denied| {
-        session.blame(if denied == Denied::BadTicket { Offence::BadTicket } else { Offence::Refused });
-        refused(key, denied)
+        let offence = if denied == Denied::BadTicket { Offence::BadTicket } else { Offence::Refused };
+        (refused(session.connection.peer(), denied), Some(offence))
     })
 }
 
 /// Spends a ticket, which waits for the disk.
 async fn redeem(session: &Session, ticket: TicketSecret) -> Result<Result<Arc<Grant>, Denied>, Failure> {
-    let (server, key, address) = (session.server.clone(), session.connection.peer(), session.address());
+    let (server, key, address) = (session.server.clone(), session.connection.peer(), session.origin);
     let spent = spawn_blocking(move || server.access.redeem(&ticket, key, address)).await;
     let spent = spent.map_err(Failure::internal)?.map_err(Failure::internal)?;
     if let Ok(grant) = &spent {
@@ -144,8 +141,8 @@ fn refused(key: Fingerprint, denied: Denied) -> Failure {
     }
 }
 
-/// Waits until CON was answered, and fails unless that is a welcome.
-async fn wait_for_welcome(session: &Session) -> Result<(), Failure> {
+/// Waits until CON was answered; how, where that was no welcome.
+async fn wait_for_con(session: &Session) -> Result<(), Failure> {
     match timeout(SETTLE, session.wait_settled()).await {
         Ok(Settled::Welcome) => Ok(()),
         Ok(Settled::Refused(failed)) => Err(Failure::new(failed.status, failed.message)),
@@ -153,16 +150,14 @@ async fn wait_for_welcome(session: &Session) -> Result<(), Failure> {
     }
 }
 
-/// Whether a command may begin now: not while the server stops, and not before CON was answered. If so, its
-/// connection gets what it needs.
-async fn admit(session: &Session, grant: &Arc<Grant>, is_con: bool) -> Result<(), Failure> {
+/// Whether a command may begin now: not while the server stops.
+fn admit(session: &Session, grant: &Arc<Grant>, is_con: bool) -> Result<(), Failure> {
     if session.server.draining.is_cancelled() {
         return Err(Failure::new(Status::Unavailable, "the server is stopping: try again in a moment"));
     }
     if is_con {
         return session.enter(grant);
     }
-    wait_for_welcome(session).await?;
     session.grow();
     Ok(())
 }

@@ -70,16 +70,16 @@ impl Gate {
         if state.penalties.holds(network, Instant::now()) {
             return Verdict::Refuse;
         }
-        // Those who have proved their address find room where a flood has taken all.
-        let room = if validated { self.limits.unknown * 2 } else { self.limits.unknown };
-        if state.unknown >= room {
+        // Those who have proved their address find room where a flood has taken all, also one in their name.
+        let room = |limit: u32| if validated { limit.saturating_mul(2) } else { limit };
+        if state.unknown >= room(self.limits.unknown) {
             return Verdict::Ignore;
         }
         if state.unknown >= self.limits.retry_from && !validated {
             return Verdict::Retry;
         }
         let here = state.by_network.get(&network).copied().unwrap_or(0);
-        if here >= self.limits.unknown_per_network || state.all >= self.limits.connections {
+        if here >= room(self.limits.unknown_per_network) || state.all >= self.limits.connections {
             return Verdict::Refuse;
         }
         let Some(share) = self.memory.least() else { return Verdict::Ignore };
@@ -174,13 +174,17 @@ mod tests {
     #[test]
     fn one_network_gets_so_many_places_for_those_who_are_unknown() {
         let gate = gate(Limits { unknown_per_network: 2, ..Limits::default() });
-        let mut first = enter(&gate, SOMEWHERE, true).unwrap();
-        let _second = enter(&gate, SOMEWHERE, true).unwrap();
-        assert!(matches!(gate.judge(SOMEWHERE.parse().unwrap(), true), Verdict::Refuse));
-        assert!(enter(&gate, "192.0.2.2", true).is_some());
+        let mut first = enter(&gate, SOMEWHERE, false).unwrap();
+        let _second = enter(&gate, SOMEWHERE, false).unwrap();
+        assert!(matches!(gate.judge(SOMEWHERE.parse().unwrap(), false), Verdict::Refuse));
+        assert!(enter(&gate, "192.0.2.2", false).is_some());
         // Who is known takes no place from the others behind the same address.
         first.known();
-        assert!(enter(&gate, SOMEWHERE, true).is_some());
+        let _third = enter(&gate, SOMEWHERE, false).unwrap();
+        assert!(matches!(gate.judge(SOMEWHERE.parse().unwrap(), false), Verdict::Refuse));
+        // Anybody can send first packets in a network's name: who is really there finds room beside them.
+        let proved: Vec<_> = std::iter::from_fn(|| enter(&gate, SOMEWHERE, true)).collect();
+        assert_eq!(proved.len(), 2);
     }
 
     #[test]

@@ -13,12 +13,14 @@ pub struct Limits {
     pub connections: u32,
     /// Connections at a time with one key.
     pub connections_per_key: u32,
-    /// Connections at a time from one network (/32 or /64) on which nobody is known yet.
+    /// Connections at a time from one network (/32 or /64) on which nobody is known yet; twice as many for those
+    /// who have proved their address.
     pub unknown_per_network: u32,
     /// Connections on which nobody is known yet, above which an address must prove that it is real before
     /// anything is kept for it (Retry, RFC 9000 section 8.1.2).
     pub retry_from: u32,
-    /// Connections on which nobody is known yet, above which new ones are dropped unanswered.
+    /// Connections on which nobody is known yet, above which new ones are dropped unanswered; twice as many for
+    /// those who have proved their address.
     pub unknown: u32,
     /// Costly commands (hashing what is on disk, searching for room) at a time with one key; others wait.
     pub costly_per_key: u32,

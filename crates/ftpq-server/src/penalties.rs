@@ -1,7 +1,8 @@
 //! Networks that are kept out for a while, after what their clients did. The idea and most figures are
 //! those of OpenSSH's `PerSourcePenalties`.
 //!
-//! Only a client that has finished a handshake can be blamed: up to there its address may be forged.
+//! Only a client that has proved its address can be blamed, by finishing a handshake or after a Retry: before,
+//! it may be forged.
 
 use std::{
     collections::HashMap,

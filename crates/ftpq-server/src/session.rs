@@ -32,6 +32,9 @@ use crate::{
 pub(crate) struct Session {
     pub(crate) server: Arc<Shared>,
     pub(crate) connection: Connection,
+    /// Where its handshake went, so that its client was there. Where it is now may be forged: QUIC follows a
+    /// client at once, and makes sure afterwards.
+    pub(crate) origin: IpAddr,
     /// Its place at the gate.
     pass: StdMutex<Pass>,
     /// What its client was granted, and holds, once it is known.
@@ -55,12 +58,12 @@ pub(crate) enum Settled {
 pub(crate) async fn run(server: Arc<Shared>, incoming: Incoming, pass: Pass) {
     // One deadline from the first packet on: each step by itself could be drawn out.
     let deadline = Instant::now() + SETTLE;
-    let remote = incoming.remote_address();
+    let (remote, is_proved) = (incoming.remote_address(), incoming.is_validated());
     let connection = match incoming.accept(SETTLE).await {
         Ok(connection) => connection,
         Err(why) => {
-            // Only a client that saw what was sent to it can have ended it: its address is real.
-            if !matches!(why, Closed::TimedOut) {
+            // A first packet can end it, and be sent in anybody's name.
+            if is_proved && !matches!(why, Closed::TimedOut) {
                 server.blame(remote.ip(), Offence::TurnedAway);
             }
             return server.tell(Event::HandshakeFailed { remote, why: &why });
@@ -69,6 +72,7 @@ pub(crate) async fn run(server: Arc<Shared>, incoming: Incoming, pass: Pass) {
     let session = Arc::new(Session {
         server,
         connection: connection.clone(),
+        origin: remote.ip(),
         pass: StdMutex::new(pass),
         member: OnceLock::new(),
         settled: watch::Sender::new(None),
@@ -103,9 +107,11 @@ pub(crate) async fn run(server: Arc<Shared>, incoming: Incoming, pass: Pass) {
 }
 
 impl Session {
-    /// Where the client is now.
-    pub(crate) fn address(&self) -> IpAddr {
-        self.connection.remote_address().ip()
+    /// What its client is granted, if it was in the right place and still is.
+    pub(crate) fn grant(&self) -> Result<Arc<Grant>, Denied> {
+        let (access, key) = (&self.server.access, self.connection.peer());
+        access.grant(key, self.origin)?;
+        access.grant(key, self.connection.remote_address().ip())
     }
 
     /// Gives the connection of somebody who was granted something what it needs, the first time.
@@ -172,14 +178,14 @@ impl Session {
     /// Blames the client's network, unless the client is known.
     pub(crate) fn blame(&self, offence: Offence) {
         if self.member().is_none() {
-            self.server.blame(self.address(), offence);
+            self.server.blame(self.origin, offence);
         }
     }
 
     /// Ends the connection if what its client was granted is not what it is granted now.
     fn check(&self) {
         let Some((granted, _)) = self.member.get().filter(|_| !self.revoked.is_cancelled()) else { return };
-        let (status, why) = match self.server.access.grant(granted.user.key, self.address()) {
+        let (status, why) = match self.grant() {
             Ok(now) if now == *granted => return,
             // The client connects again by itself and goes on with what it may do now.
             Ok(_) => (Status::Unavailable, "what this key may do here has changed"),

@@ -5,8 +5,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 mod cuts;
+mod detour;
 mod extents;
 mod guard;
+mod limits;
 mod rights;
 mod service;
 mod support;

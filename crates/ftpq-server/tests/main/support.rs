@@ -19,7 +19,7 @@ use ftpq_proto::{
 };
 use ftpq_server::{Access, Event, Observer, Server, ServerBuilder};
 use ftpq_storage::{Bytes, LocalFs, NewFile, Storage, StorageError};
-use ftpq_transport::{Connection, Connector, Fingerprint, Identity, Listener, RecvHalf, SendHalf};
+use ftpq_transport::{ConnectError, Connection, Connector, Fingerprint, Identity, Listener, RecvHalf, SendHalf};
 use serde::{Serialize, de::DeserializeOwned};
 use tempfile::TempDir;
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
@@ -43,6 +43,8 @@ pub(crate) struct TestServer {
 pub(crate) enum Seen {
     Command { user: String, verb: String, path: Option<String>, bytes: u64, outcome: Result<(), Status> },
     NotAuthorised(Fingerprint),
+    KeptOut,
+    Revoked,
 }
 
 impl TestServer {
@@ -112,9 +114,23 @@ impl TestServer {
         fs::write(self.outside("authorized_clients"), "").unwrap();
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// A connection on which nothing was said.
     pub(crate) async fn connect(&self, identity: &Identity) -> Connection {
-        Connector::new(identity.clone()).connect(&[self.address], &[self.key], PATIENCE).await.unwrap()
+        self.connect_to(self.address, identity).await.unwrap()
+    }
+
+    /// The same by another way, perhaps in vain.
+    pub(crate) async fn connect_to(
+        &self,
+        address: SocketAddr,
+        identity: &Identity,
+    ) -> Result<Connection, ConnectError> {
+        Connector::new(identity.clone()).connect(&[address], &[self.key], PATIENCE).await
     }
 
     /// A connection on which CON was sent.
@@ -143,6 +159,12 @@ impl TestServer {
     /// What was observed so far.
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.borrow().clone()
+    }
+
+    /// Waits until something like this was observed.
+    pub(crate) async fn until_seen(&self, what: impl Fn(&Seen) -> bool) {
+        let mut seen = self.seen.clone();
+        timeout(PATIENCE, seen.wait_for(|all| all.iter().any(&what))).await.expect("it happens").unwrap();
     }
 
     /// Waits until the server is done with a command of this verb, and says how it ended.
@@ -184,6 +206,8 @@ impl Observer for Recorder {
                 outcome: outcome.map_err(|failure| failure.status()),
             },
             Event::NotAuthorised { key, .. } => Seen::NotAuthorised(key),
+            Event::KeptOut { .. } => Seen::KeptOut,
+            Event::Revoked { .. } => Seen::Revoked,
             _ => return,
         };
         self.0.send_modify(|all| all.push(seen));

@@ -46,7 +46,7 @@ fn the_start_screen_says_what_is_served_where_and_for_whom() {
         "ATTR BEGIN CD COMMIT CON DWLD LINK LIST MKDIR MV PROVE READ RM STAT UPLD WRITE".into(),
         format!("1 in {}", world.authorized_clients().display()),
         format!("ftpq ls -s localhost:{port}"),
-        "ftpq con ".into(),
+        "ftpq invite".into(),
     ] {
         assert!(screen.contains(&text), "{text:?} in {screen}");
     }
@@ -121,7 +121,7 @@ fn a_hostile_name_cannot_forge_a_line_of_the_log() {
     let world = World::serving();
     let forged = "\n2026-01-01 00:00:00  root@10.0.0.1:1  RM /everything  0 B  0 ms  ok\r\u{1b}[2J\u{202e}";
     world.ftpq(["rm", &format!("./x{forged}")]).fails(3, "\\n2026-01-01");
-    world.ftpq(["call", &format!("NO{forged}")]).fails(1, "no verb NO");
+    world.ftpq(["call", "NO\n2026-01-01 00:00:00  root  RM /all  ok\r\u{1b}[2J\u{202e}"]).fails(1, "no verb NO");
     world.server().log.wait_for("unknown-verb");
     let line = world.server().log.wait_for("  RM /x");
     assert!(line.contains("\\n2026-01-01 00:00:00  root@") && line.contains("\\u{1b}[2J\\u{202e}"), "{line:?}");

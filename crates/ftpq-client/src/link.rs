@@ -282,7 +282,7 @@ mod tests {
             let current = server.connection.clone();
             tokio::spawn(async move {
                 while let Some(incoming) = listener.accept().await {
-                    let Ok(connection) = incoming.accept().await else { continue };
+                    let Ok(connection) = incoming.accept(Duration::from_secs(10)).await else { continue };
                     let (mut send, mut recv) = connection.accept().await.unwrap();
                     let request: Request = recv.frame(PATIENCE).await.unwrap();
                     let args: con::Args = ftpq_proto::codec::from_value(&request.args).unwrap();

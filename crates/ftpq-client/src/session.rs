@@ -69,7 +69,7 @@ impl Session {
     }
 
     /// The key that the server will have next, by its own word; `before` where nothing was heard yet.
-    pub(crate) fn next_key(&self, before: Option<Fingerprint>) -> Option<Fingerprint> {
+    pub fn next_key(&self, before: Option<Fingerprint>) -> Option<Fingerprint> {
         self.next.get().copied().unwrap_or(before)
     }
 

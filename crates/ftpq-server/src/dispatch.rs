@@ -98,6 +98,11 @@ async fn admit_and_handle(
 async fn authorise(session: &Session, con: Option<&Value>) -> Result<Arc<Grant>, Failure> {
     let (key, address) = (session.connection.peer(), session.address());
     let mut grant = session.server.access.grant(key, address);
+    if con.is_none() && grant.is_err() && !session.is_settled() {
+        // It has overtaken CON, which may bring what lets the key in.
+        wait_for_welcome(session).await?;
+        grant = session.server.access.grant(key, address);
+    }
     session.server.report_rejected_lines();
     let args = con.filter(|_| grant.is_err()).and_then(|args| codec::from_value::<con::Args>(args).ok());
     if let Some(ticket) = args.and_then(|args| args.ticket) {
@@ -138,7 +143,17 @@ fn refused(key: Fingerprint, denied: Denied) -> Failure {
     }
 }
 
-/// Whether a command may begin now: not while the server stops, and not before CON was answered.
+/// Waits until CON was answered, and fails unless that is a welcome.
+async fn wait_for_welcome(session: &Session) -> Result<(), Failure> {
+    match timeout(SETTLE, session.wait_settled()).await {
+        Ok(Settled::Welcome) => Ok(()),
+        Ok(Settled::Refused(failed)) => Err(Failure::new(failed.status, failed.message)),
+        Err(_) => Err(Failure::new(Status::TimedOut, "CON did not come in time")),
+    }
+}
+
+/// Whether a command may begin now: not while the server stops, and not before CON was answered. If so, its
+/// connection gets what it needs.
 async fn admit(session: &Session, grant: &Arc<Grant>, is_con: bool) -> Result<(), Failure> {
     if session.server.draining.is_cancelled() {
         return Err(Failure::new(Status::Unavailable, "the server is stopping: try again in a moment"));
@@ -146,14 +161,9 @@ async fn admit(session: &Session, grant: &Arc<Grant>, is_con: bool) -> Result<()
     if is_con {
         return session.enter(grant);
     }
-    match timeout(SETTLE, session.wait_settled()).await {
-        Ok(Settled::Welcome) => {
-            session.grow();
-            Ok(())
-        }
-        Ok(Settled::Refused(failed)) => Err(Failure::new(failed.status, failed.message)),
-        Err(_) => Err(Failure::new(Status::TimedOut, "CON did not come in time")),
-    }
+    wait_for_welcome(session).await?;
+    session.grow();
+    Ok(())
 }
 
 /// Checks the right and runs the handler, whatever it does.

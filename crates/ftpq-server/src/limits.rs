@@ -52,7 +52,7 @@ pub const SETTLE: Duration = Duration::from_secs(10);
 pub const REQUEST: Duration = Duration::from_secs(10);
 
 /// For a client that was refused to read why.
-pub const PARTING: Duration = Duration::from_secs(2);
+pub const PARTING: Duration = Duration::from_secs(5);
 
 /// For the commands that run when the server is told to stop.
 pub const DRAIN: Duration = Duration::from_secs(10);

@@ -27,6 +27,9 @@ pub struct Ticket {
 }
 
 impl Ticket {
+    /// Bytes of a ticket at most: names of hosts are short.
+    pub const LEN_MAX: usize = 1024;
+
     /// A ticket for `server` (`HOST` or `HOST:PORT`), if that can stand in one.
     pub fn new(server: &str, key: Fingerprint, secret: TicketSecret) -> Result<Self, ParseTicketError> {
         if !is_server(server) {
@@ -45,8 +48,9 @@ impl Ticket {
     /// Whether `text` may hold a ticket's secret, whole or with a slip in it: then it must not be shown,
     /// logged or remembered.
     pub fn resembles(text: &str) -> bool {
-        let rest = text.split_once("ftpq://").and_then(|(_, rest)| rest.split_once('#'));
-        rest.and_then(|(_, rest)| rest.split_once('.')).is_some_and(|(key, _)| key.len() >= KEY_LEN / 2)
+        let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        let keys = text.split(SCHEME).skip(1).filter_map(|rest| rest.split_once('#')?.1.split_once('.'));
+        keys.into_iter().any(|(key, _)| key.len() >= KEY_LEN / 2 && key.bytes().all(letter))
     }
 }
 
@@ -62,7 +66,7 @@ impl FromStr for Ticket {
     type Err = ParseTicketError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.len() > MAX {
+        if text.len() > Self::LEN_MAX {
             return Err(ParseTicketError::TooLong);
         }
         let rest = text.strip_prefix(SCHEME).ok_or(ParseTicketError::Form)?;
@@ -78,7 +82,7 @@ impl FromStr for Ticket {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseTicketError {
     /// More than a ticket can have.
-    #[error("not a ticket: it has more than {MAX} bytes")]
+    #[error("not a ticket: it has more than {} bytes", Ticket::LEN_MAX)]
     TooLong,
     /// Its parts are not there.
     #[error("not a ticket: one looks like ftpq://HOST:PORT/#KEY.SECRET")]
@@ -129,9 +133,6 @@ fn is_port(text: &str) -> bool {
 
 const SCHEME: &str = "ftpq://";
 
-/// Bytes of a ticket at most: names of hosts are short.
-const MAX: usize = 1024;
-
 /// What DNS allows.
 const HOST_MAX: usize = 253;
 
@@ -181,7 +182,7 @@ mod tests {
             assert_eq!(ticket(server).parse::<Ticket>(), Err(ParseTicketError::Server), "{server}");
         }
         let whole = ticket("h");
-        assert_eq!(format!("{whole}{}", "A".repeat(MAX)).parse::<Ticket>(), Err(ParseTicketError::TooLong));
+        assert_eq!(format!("{whole}{}", "A".repeat(Ticket::LEN_MAX)).parse::<Ticket>(), Err(ParseTicketError::TooLong));
         for (text, error) in [
             (String::new(), ParseTicketError::Form),
             (whole.replace("ftpq:", "http:"), ParseTicketError::Form),
@@ -208,7 +209,14 @@ mod tests {
         let cut = whole.get(..whole.len() - 1).unwrap();
         let error = cut.parse::<Ticket>().unwrap_err();
         assert!(!format!("{error} {error:?}").contains(SECRET.get(..8).unwrap()));
-        for text in [&whole, cut, &whole.replace("AAEC", ""), &format!("con {whole}"), &whole.replace("/#", "#")] {
+        for text in [
+            &whole,
+            cut,
+            &whole.replace("AAEC", ""),
+            &format!("con {whole}"),
+            &whole.replace("/#", "#"),
+            &format!("ftpq://h and '{whole}'."),
+        ] {
             assert!(Ticket::resembles(text), "{text}");
         }
         for text in ["ftpq://host/", "ftpq://host/a#b.c", "host:/#x.y", "ls", "#.", &format!("#{KEY}.{SECRET}")] {

@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::{
-    commands::{ClientCommand, clients, completions, invite, serve},
+    commands::{ClientCommand, clients, completions, invite, key, serve, servers},
     global::Global,
     shell,
 };
@@ -34,8 +34,10 @@ pub(crate) enum Command {
     Client(ClientCommand),
     /// Type commands at a prompt, or run a file of them
     Shell(shell::Args),
-    /// Print the fingerprint of this client's key
-    Key,
+    /// Print the fingerprint of this client's key, or rotate the server's
+    Key(key::Args),
+    /// List or remove the servers whose keys this client trusts
+    Servers(servers::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
 }

@@ -2,22 +2,26 @@
 
 use std::{
     collections::HashMap,
-    io::{self, BufRead, IsTerminal, Write},
+    io::{self, BufRead, IsTerminal, Read, Write},
     net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
 
-use ftpq_client::{Dialer, KnownServers, Link, Remote, Session};
-use ftpq_proto::{RemotePath, UserPath};
+use ftpq_client::{
+    CallError, Dialer, Known, KnownServers, Learn, Link, Remote, Session, known_servers::KnownServersError,
+};
+use ftpq_proto::{RemotePath, Status, UserPath};
 use ftpq_storage::Storage;
-use ftpq_transport::{ConnectError, Connector, Fingerprint, Identity};
+use ftpq_transport::{ConnectError, Connector, Fingerprint, Identity, Ticket};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::time::timeout;
 
 use crate::{
     exit::{self, Ended},
     global::Global,
     home::Home,
+    output::say,
     state::State,
     target::{ServerName, Target},
 };
@@ -86,6 +90,49 @@ impl Client {
         Ok(self.link(server).await?.session().await?)
     }
 
+    /// Lets a server take this client in that knows nothing of it but `ticket`. What the ticket says of the
+    /// server's key counts, and nothing else: nothing is sent to a server that has another one. Then the
+    /// server is known.
+    pub(crate) async fn redeem(&mut self, ticket: &Ticket) -> anyhow::Result<ServerName> {
+        let server = ServerName::parse(&ticket.server, self.global.port)?;
+        let (name, known) = (server.to_string(), KnownServers::new(self.home.known_servers()));
+        if let Some(there) = known.find(&name)?
+            && there.keys().all(|key| key != ticket.key)
+        {
+            return Err(contradicts(&server, ticket.key, there.key));
+        }
+        let dialer = self.dialer(&server, vec![Known::only(ticket.key)]).await?;
+        let patience = dialer.patience;
+        let link = match Link::open(Dialer { ticket: Some(ticket.secret), ..dialer }).await {
+            Err(ConnectError::Untrusted { key }) => return Err(not_as_the_ticket_says(&server, ticket.key, key)),
+            opened => opened.map_err(|error| explain(&server, patience, error))?,
+        };
+        if let Err(error) = link.welcome().await {
+            link.close().await;
+            return Err(refused(&server, error));
+        }
+        let met = link.known().await;
+        match known.remember(&name, met.key) {
+            Err(KnownServersError::Other { key, .. }) => return Err(contradicts(&server, met.key, key)),
+            remembered => remembered?,
+        }
+        known.learn(&name, met.key, met.next)?;
+        for former in self.links.insert(server.clone(), vec![link]).unwrap_or_default() {
+            former.close().await;
+        }
+        Ok(server)
+    }
+
+    /// Waits until every server has answered CON, so that what it says of its keys is remembered.
+    pub(crate) async fn settle(&self) {
+        let all = async {
+            for link in self.links.values().flatten() {
+                let _ = link.welcome().await;
+            }
+        };
+        let _ = timeout(SETTLE, all).await;
+    }
+
     /// Says goodbye to every server.
     pub(crate) async fn close(&mut self) {
         for link in self.links.drain().flat_map(|(_, links)| links) {
@@ -103,25 +150,44 @@ impl Client {
     }
 
     async fn connect(&mut self, server: &ServerName) -> anyhow::Result<Arc<Link>> {
-        let addresses = self.resolve_host(server).await?;
-        let connector = self.connector()?;
         let known = KnownServers::new(self.home.known_servers());
-        let name = server.to_string();
-        let mut trust: Vec<_> = known.key_of(&name)?.into_iter().collect();
-        let pinned = trust.first().copied();
+        let pinned = known.find(&server.to_string())?;
+        let mut trust: Vec<_> = pinned.into_iter().collect();
         // A server whose private key lies in this home is this user's own.
         trust.extend(self.own_server());
-        let patience = Duration::from_secs(self.global.timeout);
-        let agent = concat!("ftpq/", env!("CARGO_PKG_VERSION")).to_owned();
-        let dialer = Dialer { connector, addresses, trust, agent, patience };
+        let dialer = self.dialer(server, trust).await?;
+        let patience = dialer.patience;
         let link = match Link::open(dialer.clone()).await {
             Err(ConnectError::Untrusted { key }) => {
                 self.decide(&known, server, pinned, key).await?;
-                Link::open(Dialer { trust: vec![key], ..dialer }).await
+                Link::open(Dialer { trust: vec![Known::only(key)], ..dialer }).await
             }
             opened => opened,
         };
         link.map_err(|error| explain(server, patience, error))
+    }
+
+    /// How to reach `server`, if it has one of the keys in `trust`.
+    async fn dialer(&mut self, server: &ServerName, trust: Vec<Known>) -> anyhow::Result<Dialer> {
+        Ok(Dialer {
+            addresses: self.resolve_host(server).await?,
+            connector: self.connector()?,
+            trust,
+            agent: concat!("ftpq/", env!("CARGO_PKG_VERSION")).to_owned(),
+            ticket: None,
+            learn: Some(self.learner(server)),
+            patience: Duration::from_secs(self.global.timeout),
+        })
+    }
+
+    /// Remembers what `server` says of its keys, if it is a known one.
+    fn learner(&self, server: &ServerName) -> Learn {
+        let (known, server) = (KnownServers::new(self.home.known_servers()), server.to_string());
+        Arc::new(move |key, next| {
+            if let Err(error) = known.learn(&server, key, next) {
+                say(format_args!("ftpq: cannot remember the next key of {server}: {error}"));
+            }
+        })
     }
 
     async fn resolve_host(&self, server: &ServerName) -> anyhow::Result<Vec<SocketAddr>> {
@@ -147,8 +213,10 @@ impl Client {
         Ok(self.connector.insert(Connector::new(identity)).clone())
     }
 
-    fn own_server(&self) -> Option<Fingerprint> {
-        Identity::load(&self.home.server_identity()).ok().map(|identity| identity.fingerprint())
+    /// The key of this user's own server, and the one that it will have next.
+    fn own_server(&self) -> impl Iterator<Item = Known> + use<> {
+        let files = [self.home.server_identity(), self.home.next_server_identity()];
+        files.into_iter().filter_map(|file| Some(Known::only(Identity::load(&file).ok()?.fingerprint())))
     }
 
     /// A server presented a key that is not trusted: an error, unless a person or `--accept-new`
@@ -157,14 +225,15 @@ impl Client {
         &self,
         known: &KnownServers,
         server: &ServerName,
-        pinned: Option<Fingerprint>,
+        pinned: Option<Known>,
         key: Fingerprint,
     ) -> anyhow::Result<()> {
         if let Some(pinned) = pinned {
+            let next = pinned.next.map(|next| format!(" (and {next} was to follow)")).unwrap_or_default();
             let message = format!(
-                "the key of {server} has CHANGED: it was {pinned} and is now {key}. Somebody may be in between. \
-                 If its owner says that the new key is right, remove the line of {server} from {}",
-                known.file().display()
+                "the key of {server} has CHANGED: it was {}{next} and is now {key}. Somebody may be in between. \
+                 If its owner says that the new key is right, forget the old one: ftpq servers remove {server}",
+                pinned.key
             );
             return Err(Ended::with(exit::REFUSED, message));
         }
@@ -175,12 +244,16 @@ impl Client {
             );
             return Err(Ended::with(exit::REFUSED, message));
         }
-        Ok(known.remember(&server.to_string(), key)?)
+        match known.remember(&server.to_string(), key) {
+            // Another process was faster, and met another server.
+            Err(error @ KnownServersError::Other { .. }) => Err(Ended::with(exit::REFUSED, error.to_string())),
+            remembered => Ok(remembered?),
+        }
     }
 }
 
-/// Asks on a terminal; anywhere else the answer is no. Nothing is read before there is a line, so
-/// whoever drops this (Ctrl-C does) takes no key from what reads next, such as the shell's prompt.
+/// Asks on a terminal; anywhere else the answer is no. Whoever drops this (Ctrl-C does) takes no key from
+/// what reads next, such as the shell's prompt.
 async fn ask_about(server: &ServerName, key: Fingerprint) -> io::Result<bool> {
     let (stdin, mut stderr) = (io::stdin(), io::stderr());
     if !stdin.is_terminal() || !stderr.is_terminal() {
@@ -189,17 +262,55 @@ async fn ask_about(server: &ServerName, key: Fingerprint) -> io::Result<bool> {
     writeln!(stderr, "{server} is not known yet. Its key is\n  {key}")?;
     write!(stderr, "Compare it with what `ftpq serve` shows there. Trust it from now on? [y/N] ")?;
     stderr.flush()?;
+    let answer = typed_line(16).await?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}
+
+/// A line of standard input, up to `most` bytes of it. Nothing is read before there is one.
+pub(crate) async fn typed_line(most: u64) -> io::Result<String> {
+    let stdin = io::stdin();
     // A terminal is readable once a line is whole, or closed.
     while poll(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(&Timespec::default()))? == 0 {
         tokio::time::sleep(LOOK_AGAIN).await;
     }
-    let mut answer = String::new();
-    stdin.lock().read_line(&mut answer)?;
-    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+    let mut line = String::new();
+    stdin.lock().take(most).read_line(&mut line)?;
+    Ok(line)
 }
+
+/// How long to wait for what a server says of itself once all else is done: a round trip.
+const SETTLE: Duration = Duration::from_secs(1);
 
 /// How often to look whether a person has answered.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// The ticket names another key than the list of known servers.
+fn contradicts(server: &ServerName, ticket: Fingerprint, known: Fingerprint) -> anyhow::Error {
+    let message = format!(
+        "the ticket says that the key of {server} is {ticket}, but it is known to be {known}: nothing was sent. If its \
+         owner says that the ticket is right, forget the known key, then try again: ftpq servers remove {server}"
+    );
+    Ended::with(exit::REFUSED, message)
+}
+
+/// The server has another key than the ticket says.
+fn not_as_the_ticket_says(server: &ServerName, ticket: Fingerprint, presented: Fingerprint) -> anyhow::Error {
+    let message = format!(
+        "{server} is not the server of this ticket: its key is {presented}, and the ticket says {ticket}. Somebody may \
+         be in between, or the server has a new key since: ask its owner. Nothing was sent, and the ticket is not spent"
+    );
+    Ended::with(exit::REFUSED, message)
+}
+
+/// The server answers CON with an error.
+fn refused(server: &ServerName, error: Arc<CallError>) -> anyhow::Error {
+    if error.status() != Status::BadTicket {
+        return error.into();
+    }
+    let message =
+        format!("{server} does not take this ticket: it is spent, too old, or was never given out: ask for a new one");
+    Ended::with(exit::REFUSED, message)
+}
 
 fn explain(server: &ServerName, patience: Duration, error: ConnectError) -> anyhow::Error {
     let message = match &error {

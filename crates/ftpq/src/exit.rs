@@ -5,7 +5,7 @@ use std::{fmt, io, process::ExitCode};
 use ftpq_client::{CallError, copy::CopyError};
 use ftpq_proto::{Status, status::Class};
 use ftpq_storage::{Problem, StorageError};
-use ftpq_transport::ConnectError;
+use ftpq_transport::{ConnectError, Ticket};
 
 use crate::output;
 
@@ -57,6 +57,10 @@ impl fmt::Display for Ended {
 
 impl std::error::Error for Ended {}
 
+/// What to do with a ticket that stands where a server or a file should.
+pub(crate) const MISPLACED_TICKET: &str =
+    "a ticket counts once, to connect: ftpq con TICKET (or ftpq con -, which reads it); after that, name the server";
+
 /// Says what went wrong, in one line, and gives its code.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     let code = code_of(error);
@@ -69,7 +73,25 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
 /// The whole error in one line, with what to do about it.
 pub(crate) fn line(error: &anyhow::Error) -> String {
     let hint = status_of(error).and_then(hint).unwrap_or_default();
-    format!("{error:#}{hint}")
+    without_tickets(&format!("{error:#}{hint}"))
+}
+
+/// Ends with clap's own message about what was typed, unless a ticket was typed: that is not shown.
+pub(crate) fn report_typed(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() && Ticket::resembles(&error.to_string()) {
+        return report(&Ended::usage(MISPLACED_TICKET));
+    }
+    let _ = error.print();
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE))
+}
+
+/// A ticket lets whoever reads it in: what was typed in the wrong place is not repeated.
+fn without_tickets(text: &str) -> String {
+    if !Ticket::resembles(text) {
+        return text.into();
+    }
+    let words = text.split(' ').map(|word| if Ticket::resembles(word) { "(a ticket)" } else { word });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// The exit code of an error.
@@ -122,5 +144,21 @@ fn hint(status: Status) -> Option<&'static str> {
         Status::NotEmpty => Some(" (rm -r takes all it holds)"),
         Status::Unavailable => Some(" (try again)"),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_error_shows_a_ticket() {
+        let secret = "AAAAAAAAAAAAAAAAAAAAAA";
+        let ticket = format!("ftpq://h:1/#AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8.{secret}");
+        for text in [ticket.clone(), format!("ftpq://h/x: no: '{ticket}' found"), format!("{ticket}: no such file")] {
+            let shown = line(&Ended::usage(&text));
+            assert!(!shown.contains(secret) && shown.contains("(a ticket)"), "{shown}");
+        }
+        assert_eq!(line(&Ended::usage("ftpq://h/a#b: no such file")), "ftpq://h/a#b: no such file");
     }
 }

@@ -37,6 +37,11 @@ impl Home {
         self.data.join("identity/server.pem")
     }
 
+    /// The key that this server will have next, if one is announced.
+    pub(crate) fn next_server_identity(&self) -> PathBuf {
+        self.data.join("identity/server-next.pem")
+    }
+
     /// Whom that server lets in.
     pub(crate) fn authorized_clients(&self) -> PathBuf {
         self.data.join("authorized_clients")

@@ -12,6 +12,7 @@ mod global;
 mod home;
 mod output;
 mod progress;
+mod rotation;
 mod shell;
 mod state;
 mod target;
@@ -28,7 +29,10 @@ use crate::{
 };
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return exit::report_typed(&error),
+    };
     start_logging(cli.global.verbose);
     // One thread drives the connections and nothing else; a second one for them would cost a third
     // of the speed. Files are read, written and hashed on blocking threads of their own.
@@ -53,7 +57,8 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Invite(args) => return commands::invite::run(&home, &cli.global, args).map(|()| exit::OK),
         Command::Clients(args) => return commands::clients::run(&home, args).map(|()| exit::OK),
         Command::Completions(args) => return args.run().map(|()| exit::OK),
-        Command::Key => return commands::key::run(&home, &cli.global).map(|()| exit::OK),
+        Command::Key(args) => return commands::key::run(&home, &cli.global, args).map(|()| exit::OK),
+        Command::Servers(args) => return commands::servers::run(&home, &cli.global, args).map(|()| exit::OK),
         Command::Shell(args) => {
             let mut client = Client::new(home, cli.global)?;
             return shell::run(&mut client, args).await;
@@ -63,8 +68,13 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
     let mut client = Client::new(home, cli.global)?;
     let mut terminate = signal(SignalKind::terminate())?;
     // Dropping the command ends its transfers: of what was not committed, only whole extents are kept, unseen.
+    let work = async {
+        let result = commands::run(&mut client, command).await;
+        client.settle().await;
+        result
+    };
     let result = tokio::select! {
-        result = commands::run(&mut client, command) => result,
+        result = work => result,
         _ = tokio::signal::ctrl_c() => {
             output::say(
                 "ftpq: interrupted: what is complete stays, nothing half is seen; \

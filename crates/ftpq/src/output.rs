@@ -79,6 +79,16 @@ pub(crate) fn local_moment(time: jiff::Timestamp) -> String {
     time.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M %Z").to_string()
 }
 
+/// Seconds since 1970 as a time in this machine's zone, to the minute.
+pub(crate) fn local_seconds(seconds: i64) -> String {
+    Timestamp::new(seconds, 0).map_or_else(|| "?".repeat(16), local_time)
+}
+
+/// Seconds since 1970 for programs; `None` where no calendar goes so far.
+pub(crate) fn utc_seconds(seconds: i64) -> Option<String> {
+    Some(jiff::Timestamp::from_second(seconds).ok()?.to_string())
+}
+
 /// Names side by side on a terminal, one a line elsewhere.
 pub(crate) fn columns(names: &[String]) -> io::Result<()> {
     let mut out = io::stdout().lock();

@@ -3,8 +3,9 @@
 use std::{ffi::OsStr, fmt, os::unix::ffi::OsStrExt};
 
 use ftpq_proto::{Escaped, UserPath};
+use ftpq_transport::Ticket;
 
-use crate::exit::Ended;
+use crate::exit::{Ended, MISPLACED_TICKET};
 
 /// A server: a host and a UDP port. Shown as it is kept in `known_servers`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -17,7 +18,12 @@ impl ServerName {
     /// `HOST`, `HOST:PORT`, `[::1]:PORT`, `user@HOST`, or `ftpq://HOST[:PORT][/]`. The user is not
     /// needed, since keys say who is who, and is left out.
     pub(crate) fn parse(text: &str, default_port: u16) -> anyhow::Result<Self> {
-        let bad = || Ended::usage(format!("{}: not a server: write HOST or HOST:PORT", Escaped::new(text)));
+        if Ticket::resembles(text) {
+            return Err(Ended::usage(MISPLACED_TICKET));
+        }
+        // What follows # may be of a ticket that lost its beginning.
+        let shown = text.split_inclusive('#').next().unwrap_or_default();
+        let bad = || Ended::usage(format!("{}: not a server: write HOST or HOST:PORT", Escaped::new(shown)));
         let address = text.strip_prefix("ftpq://").map_or(text, |rest| rest.strip_suffix('/').unwrap_or(rest));
         let address = address.rsplit_once('@').map_or(address, |(_, address)| address);
         let (host, port) = match address.strip_prefix('[') {
@@ -30,7 +36,7 @@ impl ServerName {
             None => address.split_once(':').map_or((address, None), |(host, port)| (host, Some(port))),
         };
         let port = port.map_or(Ok(default_port), str::parse).map_err(|_| bad())?;
-        if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c == '/' || c.is_control()) {
+        if host.is_empty() || host.contains(|c: char| c.is_whitespace() || "/#".contains(c) || c.is_control()) {
             return Err(bad());
         }
         Ok(Self { host: host.to_lowercase(), port })
@@ -65,6 +71,9 @@ impl Target {
     /// A path that says by its form that it is remote: `HOST:PATH`, `:PATH` or `ftpq://…`. As with
     /// scp, a colon after a slash is part of a local name: `./a:b`.
     pub(crate) fn parse_remote(text: &OsStr, default_port: u16) -> anyhow::Result<Option<Self>> {
+        if Ticket::resembles(&text.to_string_lossy()) {
+            return Err(Ended::usage(MISPLACED_TICKET));
+        }
         let bytes = text.as_bytes();
         if let Some(url) = bytes.strip_prefix(b"ftpq://") {
             let end = url.iter().position(|&byte| byte == b'/').unwrap_or(url.len());
@@ -117,7 +126,7 @@ mod tests {
         ] {
             assert_eq!(server(text).as_deref(), Some(name), "{text}");
         }
-        for bad in ["", ":1", "h:x", "h:70000", "a b", "[::1"] {
+        for bad in ["", ":1", "h:x", "h:70000", "a b", "[::1", "h#x", "h:1/#x"] {
             assert_eq!(server(bad), None, "{bad}");
         }
     }

@@ -103,6 +103,10 @@ impl Access {
         address: IpAddr,
     ) -> Result<Result<Arc<Grant>, Denied>, EditError> {
         let hash = TicketHash::of(secret);
+        // Who only guesses must not make the disk work.
+        if !self.knows_ticket(hash) {
+            return Ok(Err(Denied::BadTicket));
+        }
         let spent = self.file.edit(|lines| {
             let good = |line: &String| match parse_line(line) {
                 Ok(Line::Invitation(invitation)) => {
@@ -156,6 +160,12 @@ impl Access {
         self.file.add_client(&grant)?;
         self.refresh_or_warn(&mut self.lock());
         Ok(())
+    }
+
+    fn knows_ticket(&self, hash: TicketHash) -> bool {
+        let mut current = self.lock();
+        self.refresh_or_warn(&mut current);
+        current.list.invitations().iter().any(|invitation| invitation.hash == hash)
     }
 
     fn lock(&self) -> MutexGuard<'_, Current> {

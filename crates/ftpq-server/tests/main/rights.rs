@@ -13,11 +13,11 @@ use std::{
 use ciborium::Value;
 use ftpq_client::{CallError, Remote, Session};
 use ftpq_handler::{Context, Exchange, Failure, Handler, Right, Rights, Spec};
-use ftpq_proto::{RemotePath, Status, commands::con, limits::EXTENT_MIN};
+use ftpq_proto::{RemotePath, Status, VERSION, commands::con, limits::EXTENT_MIN};
 use ftpq_storage::{NewFile, Storage, StorageError};
 use ftpq_transport::Identity;
 
-use crate::support::{Raw, Seen, TestServer, args, get, names, on_disk, put, remote, status};
+use crate::support::{Raw, Seen, TestServer, args, con_with, get, names, on_disk, put, remote, status};
 
 /// A command, and all the rights that it takes.
 struct Case {
@@ -150,12 +150,15 @@ async fn an_unknown_key_is_told_its_fingerprint_and_nothing_runs() {
     let refused = session.welcome().await.unwrap_err();
     assert_eq!(refused.status(), Status::NotAuthorised);
     assert!(refused.to_string().contains(&key.to_string()), "{refused}");
-    // Each on a connection of its own, where no CON was said.
+    // Each on a connection of its own, before CON.
     for (verb, args) in [("LIST", args([])), ("COUNT", Value::Null), ("NOSUCH", Value::Null), ("CON", Value::Null)] {
         let connection = server.connect(&stranger).await;
-        let failed = Raw::request(&connection, verb, args).await.refusal().await;
-        assert_eq!(failed.status, Status::NotAuthorised, "{verb}");
-        assert!(failed.message.contains(&key.to_string()), "{verb}: {}", failed.message);
+        let mut first = Raw::request(&connection, verb, args).await;
+        let mut con = Raw::request(&connection, con::VERB, con_with(&[VERSION])).await;
+        for failed in [first.refusal().await, con.refusal().await] {
+            assert_eq!(failed.status, Status::NotAuthorised, "{verb}");
+            assert!(failed.message.contains(&key.to_string()), "{verb}: {}", failed.message);
+        }
     }
     assert_eq!(runs.load(Ordering::Relaxed), 0);
     assert_eq!(server.seen(), vec![Seen::NotAuthorised(key); 5]);

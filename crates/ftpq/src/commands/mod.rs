@@ -16,6 +16,7 @@ pub(crate) mod put;
 pub(crate) mod pwd;
 pub(crate) mod rm;
 pub(crate) mod serve;
+pub(crate) mod servers;
 pub(crate) mod stat;
 mod transfer;
 

@@ -2,7 +2,8 @@
 
 use std::{path::PathBuf, sync::mpsc as blocking, thread, time::Duration};
 
-use rustyline::{CompletionType, Config, config::Configurer, error::ReadlineError, history::DefaultHistory};
+use ftpq_transport::Ticket;
+use rustyline::{CompletionType, Config, error::ReadlineError, history::DefaultHistory};
 use tokio::sync::mpsc;
 
 use super::complete::Words;
@@ -44,14 +45,19 @@ impl Editor {
         let (events, received) = mpsc::unbounded_channel();
         let config = Config::builder().completion_type(CompletionType::List).max_history_size(1000)?.build();
         let mut editor = rustyline::Editor::<Words, DefaultHistory>::with_config(config)?;
-        editor.set_auto_add_history(true);
         editor.set_helper(Some(Words::new(Questions(events.clone()))));
         // The first start has none.
         let _ = editor.load_history(&history);
         thread::spawn(move || {
             for prompt in to_ask {
                 let event = match editor.readline(&prompt) {
-                    Ok(line) => Event::Line(line),
+                    Ok(line) => {
+                        // A ticket lets whoever reads it in.
+                        if !Ticket::resembles(&line) {
+                            let _ = editor.add_history_entry(&line);
+                        }
+                        Event::Line(line)
+                    }
                     Err(ReadlineError::Interrupted) => Event::Interrupted,
                     // Ctrl-D, or a terminal that is gone.
                     Err(_) => break,

@@ -21,7 +21,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::{log::Log, screen::Screen};
 use super::shown;
-use crate::{exit::Ended, global::Global, home::Home, output::say};
+use crate::{
+    exit::Ended,
+    global::Global,
+    home::Home,
+    output::say,
+    rotation::{Keeper, Rotation},
+};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -44,25 +50,27 @@ pub(crate) struct Args {
 pub(crate) async fn run(home: &Home, global: &Global, args: Args) -> anyhow::Result<()> {
     raise_open_files();
     let root = open_root(args.root)?;
-    let identity = match &global.identity {
-        Some(file) => Identity::load(file)?,
-        None => Identity::load_or_create(&home.server_identity())?,
-    };
+    let rotation = Rotation::of(home, global);
+    let identity = rotation.load(jiff::Timestamp::now())?;
     let clients = args.authorized_clients.unwrap_or_else(|| home.authorized_clients());
     let access = open_access(home, &clients)?;
     let listeners = listen(&args.listen, global.port, &identity)?;
+    let keeper = Keeper::start(rotation, identity.clone(), &listeners);
     let age = Duration::from_secs(args.keep_unfinished * 24 * 60 * 60);
     let storage = LocalFs::open(&root).with_context(|| shown(&root))?.keep_unfinished(age);
     let counts = access.count();
     let log = Log { quiet: global.quiet, parts: global.verbose > 0 };
-    let server = Server::builder(storage, access).observer(log).keep_unfinished(age).build()?;
+    let next_key = keeper.screen_line();
+    let builder = Server::builder(storage, access).observer(log).keep_unfinished(age);
+    let server = builder.successor(move || keeper.say()).build()?;
     let key = identity.fingerprint();
     if let Some(listener) = listeners.first() {
         // For `ftpq invite`; without it, that takes the usual port.
         let _ = home.set_serving(listener.local_addr().port());
     }
     let stop = Stop::listen()?;
-    Screen { root: &root, listeners: &listeners, key, server: &server, list: &clients, clients: counts }.show();
+    Screen { root: &root, listeners: &listeners, key, next_key, server: &server, list: &clients, clients: counts }
+        .show();
     serve(server, listeners, stop).await
 }
 

@@ -18,6 +18,8 @@ pub(super) struct Screen<'a> {
     pub(super) listeners: &'a [Listener],
     /// Its key.
     pub(super) key: Fingerprint,
+    /// What there is to say of the next one.
+    pub(super) next_key: Option<String>,
     pub(super) server: &'a Server,
     /// The list of authorised clients.
     pub(super) list: &'a Path,
@@ -45,8 +47,9 @@ impl Screen<'_> {
         let verbs: Vec<_> = self.server.verbs().iter().map(|spec| spec.verb.as_str()).collect();
         let port = self.listeners.first().map_or(DEFAULT_PORT, |listener| listener.local_addr().port());
         let (own, host) = (at("localhost", port), at(&host_name(), port));
+        lines.push(format!("  key          {}", self.key));
+        lines.extend(self.next_key.clone());
         lines.extend([
-            format!("  key          {}", self.key),
             format!("  verbs        {}", verbs.join(" ")),
             format!("  clients      {} in {}{}", self.clients.0, shown(self.list), self.open_invitations()),
             format!("  from here    ftpq ls -s {own}"),

@@ -12,6 +12,7 @@ mod certs;
 mod demo;
 mod e2e;
 mod files;
+mod fuzz;
 mod project;
 mod scratch;
 mod server;
@@ -31,6 +32,7 @@ const TASKS: &[(&str, Task, &str)] = &[
     ("demo", demo::run, "a visit to a server of its own, every byte compared  [--small] [--keep]"),
     ("e2e", e2e::run, "the real program, end to end  [arguments of cargo test]"),
     ("test", test::run, "all tests, counted on the last line  [arguments of cargo test]"),
+    ("fuzz", fuzz::run, "bytes that nobody meant, for everything that reads some  [--seconds N] [TARGET]"),
     ("torture", torture::run, "faults at random moments, and a look at every byte  [--long] [CASE]"),
     ("tidy", tidy::run, "the architecture's rules, as far as a program can check them"),
     ("bench", bench::run, "put and get on loopback beside scp  [--mib N] [--reps N] [--write]"),

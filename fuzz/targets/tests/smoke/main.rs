@@ -3,7 +3,14 @@
 //! `FTPQ_FUZZ_EXECS` sets how often each target runs, `FTPQ_FUZZ_SECONDS` for how long instead. What fails
 //! prints its seed; with `FTPQ_SEED` set to that, the same inputs come again in the same order.
 
-#![allow(clippy::print_stderr, clippy::print_stdout)] // counts, and what has failed
+// Counts and what has failed are printed; what is wrong with a corpus panics.
+#![allow(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing
+)]
 
 mod mutator;
 

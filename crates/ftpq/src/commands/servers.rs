@@ -41,7 +41,7 @@ struct ListArgs {
 
 #[derive(clap::Args)]
 struct RemoveArgs {
-    /// Servers, as they are listed; without a port, the one that such names have elsewhere
+    /// Servers as they are listed; without a port, the one of --port
     #[arg(required = true, value_name = "HOST[:PORT]")]
     servers: Vec<String>,
 }

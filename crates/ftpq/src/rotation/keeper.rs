@@ -121,7 +121,7 @@ impl Keeper {
         }
         state.farewell = state.said.take().filter(|said| said.key == key.to_string()).zip(Some(Instant::now()));
         state.identity = identity;
-        say(format_args!("ftpq: the server's key is now {key}; it was {former}, kept beside it"));
+        say(format_args!("ftpq: the server's key is now {key}; it was {former}"));
     }
 
     /// What there is to say of the next key is another thing.
@@ -174,3 +174,84 @@ const FAREWELL: Duration = Duration::from_secs(40);
 
 /// For how long after the exchange what was said counts, for clients whose clocks are wrong.
 const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_hours(24);
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, net::Ipv4Addr};
+
+    use ftpq_transport::{Connection, Connector, Fingerprint};
+
+    use super::*;
+
+    /// A key that is served.
+    fn served() -> (tempfile::TempDir, Rotation, Listener, Arc<Keeper>) {
+        let folder = tempfile::tempdir().unwrap();
+        let rotation = Rotation { file: folder.path().join("identity/server.pem"), make: true };
+        let identity = rotation.load(Timestamp::now()).unwrap();
+        let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into(), &identity).unwrap();
+        let keeper = Keeper::start(rotation.clone(), identity, &[listener.clone()]);
+        (folder, rotation, listener, keeper)
+    }
+
+    async fn connect(listener: &Listener, trust: &[Fingerprint]) -> (Connection, Connection) {
+        let connector = Connector::new(Identity::generate().unwrap());
+        let (address, trust) = (listener.local_addr(), trust.to_vec());
+        let patience = Duration::from_secs(30);
+        let connecting = tokio::spawn(async move { connector.connect(&[address], &trust, patience).await });
+        let server = listener.accept().await.unwrap().accept().await.unwrap();
+        (connecting.await.unwrap().unwrap(), server)
+    }
+
+    #[tokio::test]
+    async fn what_is_announced_follows_the_files() {
+        let (_folder, rotation, _listener, keeper) = served();
+        let next = || keeper.say().map(|said| said.key);
+        assert_eq!((next(), keeper.screen_line()), (None, None));
+        let soon = Timestamp::now() + SignedDuration::from_hours(1);
+        for _ in 0..2 {
+            let begun = rotation.begin(soon).unwrap();
+            assert_eq!(next(), Some(begun.next.to_string()));
+            assert!(keeper.screen_line().unwrap().contains(&begun.next.to_string()));
+            rotation.cancel().unwrap();
+            assert_eq!((next(), keeper.screen_line()), (None, None));
+        }
+        fs::write(rotation.next_file(), "no key").unwrap();
+        assert_eq!(next(), None);
+    }
+
+    /// A client that came with the former key, and whose CON is answered only after the exchange, must
+    /// hear of the next one all the same: it would take silence for a withdrawal.
+    #[tokio::test]
+    async fn whoever_came_just_before_the_exchange_is_still_told() {
+        let (_folder, rotation, listener, keeper) = served();
+        let former = rotation.current().unwrap().fingerprint();
+        let begun = rotation.begin(Timestamp::now() + SignedDuration::from_hours(1)).unwrap();
+        assert!(keeper.say().is_some());
+        let both = [former, begun.next];
+        let (before, _server_before) = connect(&listener, &both).await;
+        rotation.take_over().unwrap();
+        let (after, _server_after) = connect(&listener, &both).await;
+        assert_eq!((before.peer(), after.peer()), (former, begun.next));
+        let said = keeper.say().unwrap();
+        let now = Timestamp::now().as_second();
+        assert_eq!(before.verify_successor(&said, now), Ok(Some(begun.next)));
+        assert_eq!(after.verify_successor(&said, now), Ok(None));
+        assert_eq!(keeper.screen_line(), None);
+    }
+
+    #[tokio::test]
+    async fn a_key_that_cannot_be_read_leaves_the_one_that_is_in_use() {
+        let (_folder, rotation, listener, keeper) = served();
+        let key = rotation.current().unwrap().fingerprint();
+        let pem = fs::read_to_string(&rotation.file).unwrap();
+        fs::write(&rotation.file, "no key").unwrap();
+        let (client, _server) = connect(&listener, &[key]).await;
+        assert_eq!((client.peer(), keeper.say()), (key, None));
+        // A next one does not make it worse, and the complaint is said once.
+        fs::write(&rotation.file, pem).unwrap();
+        rotation.begin(Timestamp::UNIX_EPOCH).unwrap();
+        fs::write(&rotation.file, "no key").unwrap();
+        let (client, _server) = connect(&listener, &[key]).await;
+        assert_eq!(client.peer(), key);
+    }
+}

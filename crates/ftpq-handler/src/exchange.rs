@@ -1,6 +1,8 @@
 //! A command's stream as its handler sees it: items, one head, one body. The reply is the
 //! dispatcher's.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use ciborium::Value;
 use ftpq_proto::{
@@ -11,7 +13,10 @@ use ftpq_storage::{BLOCK, Reader, Upload};
 use ftpq_transport::{RecvHalf, SendHalf, tuning};
 use serde::Serialize;
 
-use crate::failure::Failure;
+use crate::{
+    failure::Failure,
+    pace::{PIECE, Pace, Way},
+};
 
 /// The stream of one command.
 pub struct Exchange {
@@ -19,6 +24,7 @@ pub struct Exchange {
     recv: RecvHalf,
     phase: Phase,
     bytes: u64,
+    pace: Option<Arc<Pace>>,
 }
 
 /// How far the grammar of [`ftpq_proto::message`] has come.
@@ -35,7 +41,7 @@ enum Phase {
 impl Exchange {
     /// For dispatchers: the request was read, nothing was answered.
     pub fn new(send: SendHalf, recv: RecvHalf) -> Self {
-        Self { send, recv, phase: Phase::Open, bytes: 0 }
+        Self { send, recv, phase: Phase::Open, bytes: 0, pace: None }
     }
 
     /// Sends one part of a result that comes in parts.
@@ -93,6 +99,11 @@ impl Exchange {
         self.send.set_priority(priority);
     }
 
+    /// For dispatchers: no faster than this.
+    pub fn set_pace(&mut self, pace: Arc<Pace>) {
+        self.pace = Some(pace);
+    }
+
     /// Bytes of body that went either way.
     pub fn bytes(&self) -> u64 {
         self.bytes
@@ -104,20 +115,42 @@ impl Exchange {
         (self.send, self.recv, self.phase == Phase::Sending)
     }
 
-    async fn send_block(&mut self, block: Bytes) -> Result<(), Failure> {
-        let len = block.len() as u64;
-        self.send.block(block).await?;
-        self.bytes += len;
+    async fn send_block(&mut self, mut block: Bytes) -> Result<(), Failure> {
+        while !block.is_empty() {
+            let part = match &self.pace {
+                None => std::mem::take(&mut block),
+                Some(pace) => {
+                    let part = block.split_to(block.len().min(PIECE));
+                    pace.wait(Way::Down, part.len()).await;
+                    part
+                }
+            };
+            let len = part.len() as u64;
+            self.send.block(part).await?;
+            self.bytes += len;
+        }
         Ok(())
     }
 
-    /// The next bytes of a body of which so many are `left`.
+    /// The next bytes of a body of which so many are `left`. Until it is their turn, they stay where they are:
+    /// that nothing moves meanwhile is nobody's stall.
     async fn next_block(&mut self, left: &mut Option<u64>) -> Result<Option<Bytes>, Failure> {
         match left {
-            None => Ok(self.recv.chunk().await?),
+            None => {
+                let chunk = self.recv.chunk().await?;
+                if let (Some(pace), Some(chunk)) = (&self.pace, &chunk) {
+                    pace.wait(Way::Up, chunk.len()).await;
+                }
+                Ok(chunk)
+            }
             Some(0) => Ok(None),
             Some(left) => {
-                let block = self.recv.block((*left).min(BLOCK as u64) as usize).await?;
+                let most = if self.pace.is_some() { PIECE } else { BLOCK };
+                let len = (*left).min(most as u64) as usize;
+                if let Some(pace) = &self.pace {
+                    pace.wait(Way::Up, len).await;
+                }
+                let block = self.recv.block(len).await?;
                 *left -= block.len() as u64;
                 Ok(Some(block))
             }

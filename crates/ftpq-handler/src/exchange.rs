@@ -1,6 +1,8 @@
 //! A command's stream as its handler sees it: items, one head, one body. The reply is the
 //! dispatcher's.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use ciborium::Value;
 use ftpq_proto::{
@@ -13,6 +15,7 @@ use serde::Serialize;
 
 use crate::{
     failure::Failure,
+    pace::{PIECE, Pace, Way},
     room::{Held, Room},
 };
 
@@ -23,6 +26,7 @@ pub struct Exchange {
     phase: Phase,
     bytes: u64,
     room: Option<Room>,
+    pace: Option<Arc<Pace>>,
 }
 
 /// How far the grammar of [`ftpq_proto::message`] has come.
@@ -39,7 +43,7 @@ enum Phase {
 impl Exchange {
     /// For dispatchers: the request was read, nothing was answered.
     pub fn new(send: SendHalf, recv: RecvHalf) -> Self {
-        Self { send, recv, phase: Phase::Open, bytes: 0, room: None }
+        Self { send, recv, phase: Phase::Open, bytes: 0, room: None, pace: None }
     }
 
     /// Sends one part of a result that comes in parts.
@@ -107,6 +111,11 @@ impl Exchange {
         self.room = Some(room);
     }
 
+    /// For dispatchers: no faster than this.
+    pub fn set_pace(&mut self, pace: Arc<Pace>) {
+        self.pace = Some(pace);
+    }
+
     /// Bytes of body that went either way.
     pub fn bytes(&self) -> u64 {
         self.bytes
@@ -118,27 +127,49 @@ impl Exchange {
         (self.send, self.recv, self.phase == Phase::Sending)
     }
 
-    async fn send_block(&mut self, block: Bytes) -> Result<(), Failure> {
-        let len = block.len() as u64;
-        self.send.block(block).await?;
-        self.bytes += len;
+    async fn send_block(&mut self, mut block: Bytes) -> Result<(), Failure> {
+        while !block.is_empty() {
+            let part = match &self.pace {
+                None => std::mem::take(&mut block),
+                Some(pace) => {
+                    let part = block.split_to(block.len().min(PIECE));
+                    pace.wait(Way::Down, part.len()).await;
+                    part
+                }
+            };
+            let len = part.len() as u64;
+            self.send.block(part).await?;
+            self.bytes += len;
+        }
         Ok(())
     }
 
     /// The next bytes of a body of which so many are `left`. Where there is no room, blocks are small: to
-    /// wait could be for ever, since what others wait for may be behind what this stream does not read.
+    /// wait could be for ever, since what others wait for may be behind what this stream does not read. Until
+    /// it is their turn at the user's pace, they stay where they are: that nothing moves meanwhile is nobody's
+    /// stall.
     async fn next_block(&mut self, left: &mut Option<u64>, held: &mut Option<Held>) -> Result<Option<Bytes>, Failure> {
-        let Some(left) = left else { return Ok(self.recv.chunk().await?) };
+        let Some(left) = left else {
+            let chunk = self.recv.chunk().await?;
+            if let (Some(pace), Some(chunk)) = (&self.pace, &chunk) {
+                pace.wait(Way::Up, chunk.len()).await;
+            }
+            return Ok(chunk);
+        };
         if *left == 0 {
             return Ok(None);
         }
-        let mut size = (*left).min(BLOCK as u64) as usize;
+        let most = if self.pace.is_some() { PIECE } else { BLOCK };
+        let mut size = (*left).min(most as u64) as usize;
         if let Some(room) = &self.room
             && held.is_none()
             && size > SMALL_BLOCK
         {
             *held = room.try_hold(size);
             size = if held.is_some() { size } else { SMALL_BLOCK };
+        }
+        if let Some(pace) = &self.pace {
+            pace.wait(Way::Up, size).await;
         }
         let block = self.recv.block(size).await?;
         *left -= block.len() as u64;

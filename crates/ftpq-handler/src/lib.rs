@@ -44,6 +44,7 @@
 mod context;
 mod exchange;
 mod failure;
+mod pace;
 mod registry;
 mod room;
 
@@ -53,6 +54,7 @@ pub use context::{Context, Service, Succession, User};
 pub use exchange::Exchange;
 pub use failure::Failure;
 pub use ftpq_proto::{Right, Rights, Spec, Status, commands::con::Limits};
+pub use pace::{PIECE, Pace, RATE_MIN, Way};
 pub use registry::{RegisterError, Registered, Registry};
 pub use room::Room;
 use serde::{Serialize, de::DeserializeOwned};

@@ -189,6 +189,7 @@ async fn handle(
     let Some(member) = session.member() else { return (None, Err(Failure::internal("a command before CON"))) };
     exchange.set_room(member.client.room.clone());
     exchange.set_priority(registered.spec().priority);
+    session.server.paces.of(&user).into_iter().for_each(|pace| exchange.set_pace(pace));
     let remote = session.connection.remote_address();
     let cx =
         Context::new(user, remote, request.cwd, storage, session.server.service.clone(), member.client.turns.clone());

@@ -20,6 +20,7 @@ mod memory;
 mod observer;
 pub mod pace;
 mod penalties;
+mod quota;
 mod server;
 mod session;
 pub mod units;

@@ -22,7 +22,9 @@ use crate::{
     gate::{Gate, Verdict},
     limits::{DRAIN, Limits, TIDY, WATCH},
     observer::{Event, Observer},
+    pace::Paces,
     penalties::Offence,
+    quota::Quotas,
     session::{self, Sessions},
 };
 
@@ -39,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) access: Access,
     pub(crate) gate: Arc<Gate>,
     pub(crate) clients: Clients,
+    pub(crate) quotas: Arc<Quotas>,
+    pub(crate) paces: Paces,
     pub(crate) sessions: Sessions,
     /// Told through [`Shared::tell`] only.
     observer: Box<dyn Observer>,
@@ -115,7 +119,9 @@ impl Server {
 /// Removes, at the start and then daily, what nobody came back for.
 async fn tidy(shared: Arc<Shared>) {
     loop {
-        match shared.storage.sweep(shared.keep_unfinished).await {
+        let swept = shared.storage.sweep(shared.keep_unfinished).await;
+        shared.quotas.freed();
+        match swept {
             Ok(0) => {}
             Ok(count) => tracing::info!(count, "unfinished uploads that nobody came back for were removed"),
             Err(error) => tracing::warn!(%error, "cannot look for unfinished uploads"),
@@ -225,6 +231,8 @@ impl ServerBuilder {
                 storage: self.storage,
                 access: self.access,
                 clients: Clients::new(&self.limits),
+                quotas: Arc::default(),
+                paces: Paces::default(),
                 gate: Arc::new(Gate::new(self.limits)),
                 sessions: Sessions::default(),
                 observer: self.observer,

@@ -8,7 +8,7 @@ use std::{
 use ftpq_handler::{Failure, User};
 use ftpq_proto::{RemotePath, Status, message::Failed};
 use ftpq_storage::{Storage, StorageError};
-use ftpq_transport::{Closed, Connection, Incoming};
+use ftpq_transport::{Closed, Connection, Incoming, tuning::Windows};
 use tokio::{
     sync::{Mutex, watch},
     time::{Instant, timeout, timeout_at},
@@ -130,7 +130,11 @@ impl Session {
     /// Gives a connection that does something more than the least, while there is memory.
     pub(crate) fn grow(&self) {
         let windows = self.member().and_then(|member| member.grow(self.server.gate.memory()));
-        windows.into_iter().for_each(|windows| self.connection.settle(windows));
+        let pace = self.member.get().and_then(|(grant, _)| self.server.paces.of(&grant.user));
+        let most = pace.map_or(u32::MAX, |pace| pace.window());
+        windows
+            .into_iter()
+            .for_each(|windows| self.connection.settle(Windows { receive: windows.receive.min(most), ..windows }));
     }
 
     /// What is counted of its client, once it is known.
@@ -200,7 +204,8 @@ impl Session {
 
     /// The storage as `grant` lets it be seen, and as `user` may use it.
     pub(crate) async fn view(&self, grant: &Grant, user: &Arc<User>) -> Result<Arc<dyn Storage>, StorageError> {
-        Ok(Arc::new(Guard::new(user.clone(), self.part(grant).await?)))
+        let part = self.server.quotas.limit(self.part(grant).await?, &grant.root, &user.limits);
+        Ok(Arc::new(Guard::new(user.clone(), part)))
     }
 
     async fn part(&self, grant: &Grant) -> Result<Arc<dyn Storage>, StorageError> {

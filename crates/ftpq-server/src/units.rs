@@ -20,6 +20,14 @@ pub fn bytes_text(bytes: u64) -> String {
     exact.map_or_else(|| bytes.to_string(), |(unit, letter)| format!("{}{letter}", bytes / unit))
 }
 
+/// About so many bytes, for people.
+pub fn about(bytes: u64) -> String {
+    match SUFFIXES.iter().find(|(unit, _)| bytes >= *unit) {
+        Some((unit, letter)) => format!("{:.1} {letter}iB", bytes as f64 / *unit as f64),
+        None => format!("{bytes} bytes"),
+    }
+}
+
 /// Why a text is no size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseBytesError {
@@ -55,6 +63,13 @@ mod tests {
         }
         assert_eq!(parse_bytes("0G"), Ok(0));
         assert_eq!(parse_bytes("1024K"), Ok(1 << 20));
+    }
+
+    #[test]
+    fn people_are_told_about_how_much() {
+        for (bytes, text) in [(0, "0 bytes"), (1023, "1023 bytes"), (1536, "1.5 KiB"), (10 << 30, "10.0 GiB")] {
+            assert_eq!(about(bytes), text);
+        }
     }
 
     #[test]

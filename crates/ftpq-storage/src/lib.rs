@@ -292,6 +292,22 @@ pub struct Usage {
     pub entries: u64,
 }
 
+impl Usage {
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        let (bytes, entries) = (self.bytes.saturating_add(other.bytes), self.entries.saturating_add(other.entries));
+        Self { bytes, entries }
+    }
+
+    /// What is left without `other`: nothing is less than nothing.
+    #[must_use]
+    pub fn minus(self, other: Self) -> Self {
+        let (bytes, entries) = (self.bytes.saturating_sub(other.bytes), self.entries.saturating_sub(other.entries));
+        Self { bytes, entries }
+    }
+}
+
 /// What is to be set of a folder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attributes {

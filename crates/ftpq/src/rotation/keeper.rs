@@ -198,7 +198,7 @@ mod tests {
         let (address, trust) = (listener.local_addr(), trust.to_vec());
         let patience = Duration::from_secs(30);
         let connecting = tokio::spawn(async move { connector.connect(&[address], &trust, patience).await });
-        let server = listener.accept().await.unwrap().accept().await.unwrap();
+        let server = listener.accept().await.unwrap().accept(std::time::Duration::from_secs(10)).await.unwrap();
         (connecting.await.unwrap().unwrap(), server)
     }
 

@@ -82,7 +82,7 @@ fn the_audit_log_has_a_line_for_each_command_and_for_whoever_is_turned_away() {
             command("DWLD", Some("/file"), 300_000, "ok", None),
             con(),
             command("RM", Some("/nothing"), 0, "not-found", Some(300)),
-            json!({"schema": 1, "event": "refused", "key": other}),
+            json!({"schema": 1, "event": "refused", "key": other, "outcome": "not-authorised", "code": 200}),
         ]
     );
     assert_eq!(fs::metadata(&audit).unwrap().mode() & 0o777, 0o600);
@@ -96,11 +96,13 @@ fn a_hostile_name_cannot_forge_a_line_of_the_audit_log() {
     let server = world.server_program().arg("--audit").arg(&audit).serve();
     let forged =
         "x\"}\n{\"schema\":1,\"event\":\"command\",\"name\":\"root\",\"verb\":\"RM\"}\r\u{1b}[2J\u{202e}\u{2028}\u{85}";
+    // A verb has 64 bytes at the most.
+    let verb = "NOx\"}\n{\"event\":\"command\",\"verb\":\"RM\"}\r\u{1b}[2J\u{202e}\u{2028}\u{85}";
     let run = |program: Program| program.env("FTPQ_SERVER", server.name()).run();
     fs::write(world.work().join(forged), "x").unwrap();
     run(world.client().arg("put").arg(format!("./{forged}"))).ok();
     run(world.client().args(["get", "-f"]).arg(format!("./{forged}"))).ok();
-    run(world.client().arg("call").arg(format!("NO{forged}"))).fails(1, "no verb NO");
+    run(world.client().arg("call").arg(verb)).fails(1, "no verb NO");
     let bytes = std::ffi::OsStr::from_bytes(b"caf\xe9\n");
     run(world.client().arg("rm").arg(bytes)).fails(3, "caf");
     assert_eq!(server.stop(Signal::TERM), 0);
@@ -109,8 +111,7 @@ fn a_hostile_name_cannot_forge_a_line_of_the_audit_log() {
     assert!(!raw.contains(['\u{1b}', '\r', '\u{202e}', '\u{2028}', '\u{85}']), "{raw:?}");
     let lines = lines(&audit);
     let verbs: Vec<_> = lines.iter().map(|line| line["verb"].as_str().unwrap().to_owned()).collect();
-    let unknown = format!("NO{forged}");
-    assert_eq!(verbs, ["CON", "UPLD", "CON", "DWLD", "CON", &unknown, "CON", "RM"]);
+    assert_eq!(verbs, ["CON", "UPLD", "CON", "DWLD", "CON", verb, "CON", "RM"]);
     assert!(lines.iter().all(|line| line["name"] == "tester"), "{raw}");
     let path = json!(format!("/{forged}"));
     assert_eq!((&lines[1]["path"], &lines[3]["path"], &lines[1]["path_hex"]), (&path, &path, &Value::Null));

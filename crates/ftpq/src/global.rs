@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
 
+/// The port of servers named without one.
+pub(crate) const DEFAULT_PORT: u16 = 4433;
+
 /// What may stand before or behind any command.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Options of every command")]
@@ -12,7 +15,7 @@ pub(crate) struct Global {
     #[arg(short, long, global = true, env = "FTPQ_SERVER", value_name = "HOST[:PORT]")]
     pub(crate) server: Option<String>,
     /// Port of servers named without one
-    #[arg(short = 'P', long, global = true, env = "FTPQ_PORT", default_value_t = 4433)]
+    #[arg(short = 'P', long, global = true, env = "FTPQ_PORT", default_value_t = DEFAULT_PORT)]
     pub(crate) port: u16,
     /// Key and certificate to use (PEM), instead of the one in the home folder
     #[arg(short, long, global = true, env = "FTPQ_IDENTITY", value_name = "FILE")]

@@ -22,7 +22,7 @@ use serde_json::json;
 
 use crate::{
     exit::Ended,
-    global::Global,
+    global::{DEFAULT_PORT, Global},
     home::Home,
     output::{self, SCHEMA, local_moment, say},
     target::ServerName,
@@ -83,8 +83,8 @@ pub(crate) fn run(home: &Home, global: &Global, mut args: Args) -> anyhow::Resul
         None => Identity::load_or_create(&home.server_identity())?,
     };
     let address = match &args.address {
-        Some(address) => ServerName::parse(address, global.port)?,
-        None => own_address(home, global.port)?,
+        Some(address) => ServerName::parse(address, port_of_server(home, global))?,
+        None => own_address(port_of_server(home, global))?,
     };
     let file = AccessFile::new(&args.authorized_clients.clone().unwrap_or_else(|| home.authorized_clients()));
     let secret = Ticket::generate_secret()?;
@@ -175,9 +175,13 @@ fn question<T>(what: &str, default: &str, parse: impl Fn(&str) -> Result<T, Stri
     }
 }
 
-/// The address by which others reach this machine, as far as it knows itself, and the server's port.
-fn own_address(home: &Home, port: u16) -> anyhow::Result<ServerName> {
-    let port = home.serving().unwrap_or(port);
+/// The port that was named, or the one on which this user's server listens.
+fn port_of_server(home: &Home, global: &Global) -> u16 {
+    if global.port == DEFAULT_PORT { home.serving().unwrap_or(DEFAULT_PORT) } else { global.port }
+}
+
+/// The address by which others reach this machine, as far as it knows itself.
+fn own_address(port: u16) -> anyhow::Result<ServerName> {
     // Connecting a UDP socket sends nothing: it only chooses the way.
     let address = UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
         socket.connect("192.0.2.1:9")?;

@@ -9,7 +9,7 @@ mod settings;
 mod user;
 
 use std::{
-    env, io,
+    io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
 };
@@ -78,13 +78,11 @@ pub(crate) async fn run(home: Home, global: &Global, args: Args) -> anyhow::Resu
     // What only root may do comes first.
     let sockets = bind(&settings.listen, global.port)?;
     let audit = settings.audit.as_deref().map(open_audit).transpose()?;
-    let Opened { root, storage, rotation, identity, clients, access, home } = match &account {
-        Some(account) => {
-            account.take_on()?;
-            Opened::open_as(account, &settings, global)?
-        }
-        None => Opened::open(&settings, global, home, &env::var("USER").unwrap_or_default())?,
-    };
+    if let Some(account) = &account {
+        account.take_on()?;
+    }
+    let Opened { root, storage, rotation, identity, clients, access, home } =
+        Opened::open(&settings, global, home, account.as_ref())?;
     let on = |socket| Listener::on(socket, &identity).map_err(explain);
     let listeners = sockets.into_iter().map(on).collect::<anyhow::Result<Vec<_>>>()?;
     if let Some(listener) = listeners.first() {
@@ -92,9 +90,7 @@ pub(crate) async fn run(home: Home, global: &Global, args: Args) -> anyhow::Resu
         let _ = home.set_serving(listener.local_addr().port());
     }
     let stop = Stop::listen()?;
-    if let Some(audit) = &audit {
-        tokio::spawn(reopen_when_told(audit.clone(), signal(SignalKind::hangup())?));
-    }
+    audit.as_ref().map(reopen_when_told).transpose()?;
     // Whatever is opened from here on lies in one of these.
     let confined = match settings.sandbox {
         true => confine(&root, &home, &clients, audit.as_ref()),
@@ -175,11 +171,15 @@ fn explain(error: BindError) -> anyhow::Error {
     }
 }
 
-/// Whoever renames the log says so with SIGHUP.
-async fn reopen_when_told(audit: Audit, mut hangup: Signal) {
-    while hangup.recv().await.is_some() {
-        audit.reopen();
-    }
+/// From now on, whoever renames the audit log says so with SIGHUP.
+fn reopen_when_told(audit: &Audit) -> io::Result<()> {
+    let (audit, mut hangup) = (audit.clone(), signal(SignalKind::hangup())?);
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            audit.reopen();
+        }
+    });
+    Ok(())
 }
 
 /// The signals that stop a server.

@@ -37,8 +37,22 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    /// Opens everything for the server that `settings` describe, with `home` for its own files.
-    pub(super) fn open(settings: &Settings, global: &Global, home: Home, owner: &str) -> anyhow::Result<Self> {
+    /// Opens everything for the server that `settings` describe. Its own files lie in `home`, or, if
+    /// this process has become `account`, where that user's lie.
+    pub(super) fn open(
+        settings: &Settings,
+        global: &Global,
+        home: Home,
+        account: Option<&Account>,
+    ) -> anyhow::Result<Self> {
+        let Some(account) = account else {
+            return Self::all(settings, global, home, &env::var("USER").unwrap_or_default());
+        };
+        let open = || Self::all(settings, global, Home::of_user(account.home())?, account.name());
+        open().with_context(|| format!("as {}", account.name()))
+    }
+
+    fn all(settings: &Settings, global: &Global, home: Home, owner: &str) -> anyhow::Result<Self> {
         let root = find_root(settings.root.as_deref())?;
         let storage = LocalFs::open(&root).map_err(|problem| cannot_serve(&root, problem))?;
         let rotation = Rotation::of(&home, global);
@@ -47,12 +61,6 @@ impl Opened {
         let access = open_access(&home, &clients, owner)?;
         let storage = storage.keep_unfinished(settings.keep_unfinished);
         Ok(Self { root, storage, rotation, identity, clients, access, home })
-    }
-
-    /// The same as another user than the one who started this process.
-    pub(super) fn open_as(account: &Account, settings: &Settings, global: &Global) -> anyhow::Result<Self> {
-        let open = || Self::open(settings, global, Home::of_user(account.home())?, account.name());
-        open().with_context(|| format!("as {}", account.name()))
     }
 }
 

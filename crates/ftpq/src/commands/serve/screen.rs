@@ -9,7 +9,7 @@ use ftpq_server::Server;
 use ftpq_transport::{Fingerprint, Listener};
 
 use super::{audit::Audit, sandbox::Confined, user};
-use crate::commands::shown;
+use crate::{commands::shown, global::DEFAULT_PORT};
 
 /// What the start screen tells.
 pub(super) struct Screen<'a> {
@@ -49,7 +49,7 @@ impl Screen<'_> {
         lines.extend(self.listeners.iter().map(listening));
         let verbs: Vec<_> = self.server.verbs().iter().map(|spec| spec.verb.as_str()).collect();
         let port = self.listeners.first().map_or(DEFAULT_PORT, |listener| listener.local_addr().port());
-        let (own, host) = (at("localhost", port), at(&host_name(), port));
+        let own = if port == DEFAULT_PORT { "localhost".into() } else { format!("localhost:{port}") };
         lines.push(format!("  key          {}", self.key));
         lines.extend(self.next_key.clone());
         lines.extend([
@@ -61,19 +61,8 @@ impl Screen<'_> {
         lines.extend(self.audit.map(|audit| format!("  audit log    {}", shown(audit.file()))));
         lines.extend([
             format!("  from here    ftpq ls -s {own}"),
-            format!("  elsewhere    ftpq invite prints a ticket to {host} for somebody else"),
+            "  elsewhere    ftpq invite prints a ticket for somebody else".into(),
         ]);
         lines
     }
 }
-
-fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-fn at(host: &str, port: u16) -> String {
-    if port == DEFAULT_PORT { host.into() } else { format!("{host}:{port}") }
-}
-
-/// The port of servers named without one.
-const DEFAULT_PORT: u16 = 4433;

@@ -160,10 +160,10 @@ impl<'w> Client<'w> {
     }
 
     /// Whether the server must have an answer on this stream soon. Before CON is answered, other commands
-    /// of somebody's who is known wait for it.
+    /// wait for it.
     fn is_due(&self, stream: &Stream) -> bool {
         let is_con = || stream.asked().is_some_and(|request| request.verb == con::VERB);
-        stream.finished && !stream.answer.is_over() && (!self.known || self.welcome.is_some() || is_con())
+        stream.finished && !stream.answer.is_over() && (self.welcome.is_some() || is_con())
     }
 
     async fn end_of(&mut self, stream: &mut Stream) -> Heard {

@@ -188,7 +188,8 @@ impl Session {
 
     /// Ends the connection if what its client was granted is not what it is granted now.
     fn check(&self) {
-        let Some((granted, _)) = self.member.get().filter(|_| !self.revoked.is_cancelled()) else { return };
+        let over = self.revoked.is_cancelled() || self.connection.close_reason().is_some();
+        let Some((granted, _)) = self.member.get().filter(|_| !over) else { return };
         let (status, why) = match self.grant() {
             Ok(now) if now == *granted => return,
             // The client connects again by itself and goes on with what it may do now.

@@ -100,7 +100,9 @@ impl AccessFile {
     /// Changes the lines while no other process does. Nothing is written where nothing changed.
     pub(super) fn edit<T>(&self, change: impl FnOnce(&mut Vec<String>) -> T) -> Result<T, EditError> {
         let failed = |error| EditError::Io { file: self.path.clone(), error };
-        let _lock = own_file::lock(&self.path).map_err(failed)?;
+        // Where it is a link, what it leads to is replaced, and not the link.
+        let file = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
+        let _lock = own_file::lock(&file).map_err(failed)?;
         let before: Vec<String> = self.read().map_err(failed)?.lines().map(str::to_owned).collect();
         let mut lines = before.clone();
         let result = change(&mut lines);
@@ -109,7 +111,7 @@ impl AccessFile {
             if text.len() as u64 > ACCESS_FILE {
                 return Err(EditError::Line(format!("{}: would be longer than 1 MiB", self.path.display())));
             }
-            own_file::replace(&self.path, text.as_bytes()).map_err(failed)?;
+            own_file::replace(&file, text.as_bytes()).map_err(failed)?;
         }
         Ok(result)
     }

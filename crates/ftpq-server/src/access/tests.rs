@@ -257,6 +257,17 @@ fn a_ticket_replaces_what_no_longer_lets_its_key_in() {
 }
 
 #[test]
+fn a_list_that_is_a_link_stays_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let [real, link] = ["real", "link"].map(|name| folder.path().join(name));
+    fs::write(&real, "").unwrap();
+    std::os::unix::fs::symlink(&real, &link).unwrap();
+    assert!(AccessFile::new(&link).add_client(&offer("name=a rights=list").to(key())).unwrap());
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(fs::read_to_string(&real).unwrap().lines().count(), 1);
+}
+
+#[test]
 fn what_fits_no_line_is_not_written() {
     let folder = tempfile::tempdir().unwrap();
     let file = AccessFile::new(&folder.path().join("authorized_clients"));

@@ -93,7 +93,11 @@ pub(crate) async fn run(home: Home, global: &Global, args: Args) -> anyhow::Resu
     audit.as_ref().map(reopen_when_told).transpose()?;
     // Whatever is opened from here on lies in one of these.
     let confined = match settings.sandbox {
-        true => confine(&root, &home, &clients, audit.as_ref()),
+        true => {
+            let files: Vec<&Path> =
+                [Some(clients.as_path()), global.identity.as_deref()].into_iter().flatten().collect();
+            confine(&root, &home, &files, audit.as_ref())
+        }
         false => Confined::Not("it was switched off".into()),
     };
     let keeper = Keeper::start(rotation, identity.clone(), &listeners);
@@ -123,8 +127,9 @@ fn open_audit(file: &Path) -> anyhow::Result<Audit> {
 }
 
 /// Gives up every file but the served ones and the server's own.
-fn confine(root: &Path, home: &Home, clients: &Path, audit: Option<&Audit>) -> Confined {
-    let sandbox = Sandbox::default().serve(root).state(home.data()).list(clients);
+fn confine(root: &Path, home: &Home, elsewhere: &[&Path], audit: Option<&Audit>) -> Confined {
+    let sandbox = Sandbox::default().serve(root).state(home.data());
+    let sandbox = elsewhere.iter().fold(sandbox, |sandbox, file| sandbox.own(file));
     audit.into_iter().fold(sandbox, |sandbox, audit| sandbox.log(audit.file())).enter()
 }
 

@@ -45,17 +45,14 @@ impl Sandbox {
         self.allow(folder, STATE, "its own state")
     }
 
-    /// A file that others write and replace: reading in its folder, and writing to the file.
-    pub(super) fn list(self, file: &Path) -> Self {
-        // Where it is a link, those who change it change what it leads to.
-        let file = fs::canonicalize(file).unwrap_or_else(|_| file.into());
-        let folder = folder_of(&file);
-        if self.has(&folder, LIST) {
+    /// A file of the server's own that lies elsewhere: it is replaced in its folder.
+    pub(super) fn own(self, file: &Path) -> Self {
+        // Where it is a link, what it leads to is replaced.
+        let folder = folder_of(&fs::canonicalize(file).unwrap_or_else(|_| file.into()));
+        if self.has(&folder, STATE) {
             return self;
         }
-        let mut sandbox = self.allow(&folder, AccessFs::ReadFile.into(), &format!("{} to read", shown(&folder)));
-        sandbox.rules.push((file, LIST));
-        sandbox
+        self.allow(&folder, STATE, &shown(&folder))
     }
 
     /// A log that is renamed and made anew now and then: writing to files in its folder.
@@ -176,8 +173,6 @@ const SERVED: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
 const STATE: BitFlags<AccessFs> =
     make_bitflags!(AccessFs::{ReadFile | ReadDir | WriteFile | Truncate | RemoveFile | MakeReg | MakeDir});
 
-const LIST: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | WriteFile});
-
 const LOG: BitFlags<AccessFs> = make_bitflags!(AccessFs::{WriteFile | MakeReg});
 
 /// What the log's local times come from: it is looked at again when it changes.
@@ -195,6 +190,8 @@ mod tests {
 
     use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, linkat, mknodat, open};
     use tempfile::TempDir;
+
+    use ftpq_storage::own_file;
 
     use super::*;
 
@@ -222,7 +219,7 @@ mod tests {
         /// Runs `test` in the sandbox, on a thread of its own.
         fn confined(&self, test: impl FnOnce(&Self) + Send) {
             let sandbox = Sandbox::default().serve(&self.at("root")).state(&self.at("state"));
-            let sandbox = sandbox.list(&self.at("lists/list")).log(&self.at("logs/log"));
+            let sandbox = sandbox.own(&self.at("lists/list")).log(&self.at("logs/log"));
             let run = || match sandbox.restrict_thread() {
                 Confined::Landlock { .. } => test(self),
                 Confined::Not(why) => eprintln!("SKIPPED a test of the sandbox: {why}"),
@@ -325,13 +322,12 @@ mod tests {
     }
 
     #[test]
-    fn a_list_elsewhere_is_read_and_appended_to_alone() {
+    fn a_list_elsewhere_can_be_replaced_by_the_server_and_by_others() {
         let place = Place::new();
         place.confined(|place| {
-            fs::File::options().append(true).open(place.at("lists/list")).unwrap().write_all(b"!").unwrap();
-            refused(fs::write(place.at("lists/new"), "x"));
-            refused(fs::remove_file(place.at("lists/list")));
-            assert_eq!(fs::read(place.at("lists/list")).unwrap(), b"lists/list!");
+            // As a ticket is spent.
+            own_file::replace(&place.at("lists/list"), b"spent").unwrap();
+            assert_eq!(fs::read(place.at("lists/list")).unwrap(), b"spent");
         });
         // As an editor replaces it: another file has the name then.
         let (replace, replaced) = mpsc::channel();
@@ -388,12 +384,11 @@ mod tests {
     fn a_place_within_another_is_said_once() {
         let place = Place::new();
         let sandbox = Sandbox::default().serve(&place.at("root")).state(&place.at("state")).state(&place.at("gone"));
-        let sandbox = sandbox.list(&place.at("state/key")).log(&place.at("root/a/log"));
+        let sandbox = sandbox.own(&place.at("state/key")).log(&place.at("root/a/log"));
         assert_eq!(listed(&sandbox.places), format!("{} and its own state", place.at("root").display()));
-        let sandbox = sandbox.list(&place.at("lists/list")).log(&place.at("lists/log"));
+        let sandbox = sandbox.own(&place.at("lists/list")).log(&place.at("lists/log"));
         let said = listed(&sandbox.places);
-        let lists = place.at("lists");
-        assert!(said.ends_with(&format!(", {0} to read and {0} to log", lists.display())), "{said}");
+        assert!(said.ends_with(&format!(" and {}", place.at("lists").display())), "{said}");
     }
 
     #[test]

@@ -9,6 +9,7 @@
 #![allow(clippy::print_stderr)]
 
 mod commands;
+mod drop_box;
 mod failures;
 mod interrupts;
 mod memory;

@@ -7,6 +7,7 @@
 mod cuts;
 mod extents;
 mod guard;
+mod matrix;
 mod rights;
 mod service;
 mod support;

@@ -11,6 +11,7 @@
 mod audit;
 mod commands;
 mod config;
+mod drop_box;
 mod failures;
 mod interrupts;
 mod memory;

@@ -8,9 +8,12 @@
 // A test that cannot run here says so.
 #![allow(clippy::print_stderr)]
 
+mod clients;
 mod commands;
 mod failures;
 mod interrupts;
+mod invitations;
+mod limits;
 mod memory;
 mod progress;
 mod retry;

@@ -1,6 +1,7 @@
 //! What every test stands on.
 
 mod files;
+pub(crate) mod hostile;
 mod lines;
 mod process;
 mod program;
@@ -14,6 +15,7 @@ mod world;
 pub(crate) use files::{
     FullDisk, all_names, assert_same_tree, fifo, holds, odd_names, pattern, solid, sparse, tree, visible_names,
 };
+pub(crate) use hostile::{Hostile, Key as HostileKey, Place, request, response};
 pub(crate) use lines::Lines;
 pub(crate) use process::{PATIENCE, Process, as_soon_as, until};
 pub(crate) use program::{Program, Run, Running};

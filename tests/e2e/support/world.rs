@@ -79,6 +79,11 @@ impl World {
         self.server = Some(start(self.home_program(), address));
     }
 
+    /// Starts a server, put together so far, at `address`.
+    pub(crate) fn start_program_at(&mut self, program: Program, address: SocketAddr) {
+        self.server = Some(program.args(["--listen", &address.to_string()]).serve());
+    }
+
     /// Kills the server.
     pub(crate) fn kill_server(&mut self) {
         self.server.take().expect("a server").process.kill();
@@ -170,9 +175,14 @@ impl World {
 
     /// Adds `options` for the client with this home to the list of clients.
     pub(crate) fn authorise(&self, home: &Path, options: &str) {
+        self.authorise_key(&self.key_of(home), options);
+    }
+
+    /// The same for a key that lies in no home.
+    pub(crate) fn authorise_key(&self, key: &str, options: &str) {
         let file = self.authorized_clients();
         let list = fs::read_to_string(&file).unwrap_or_default();
-        fs::write(&file, format!("{list}{} {options}\n", self.key_of(home))).unwrap();
+        fs::write(&file, format!("{list}{key} {options}\n")).unwrap();
     }
 
     pub(crate) fn authorized_clients(&self) -> PathBuf {

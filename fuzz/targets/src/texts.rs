@@ -1,6 +1,6 @@
 //! What a person or a file says: tickets, lists of keys, the server's configuration.
 
-use std::fmt::Display;
+use std::{collections::HashSet, fmt::Display};
 
 use ftpq_client::known_servers;
 use ftpq_proto::UserPath;
@@ -27,6 +27,9 @@ pub fn ticket(data: &[u8]) {
     assert_printable(text);
     assert!(format!("{ticket:?}").ends_with("secret: TicketSecret(…) }"), "the secret is shown: {ticket:?}");
     assert_eq!(Ticket::new(&ticket.server, ticket.key, ticket.secret).as_ref(), Ok(&ticket));
+    let port = ticket.server.rsplit(']').next().and_then(|rest| rest.split_once(':')).map(|(_, port)| port);
+    let plain = |port: &str| port.parse::<u16>().is_ok_and(|number| number > 0 && number.to_string() == port);
+    assert!(port.is_none_or(plain), "{port:?} is no port");
     for end in (0..text.len()).filter(|&end| text.is_char_boundary(end)) {
         assert_ne!(text[..end].parse().as_ref(), Ok(&ticket), "a part is taken for the whole");
     }
@@ -40,12 +43,16 @@ pub fn authorized_clients(data: &[u8]) {
     let lines: Vec<&str> = text.lines().collect();
     let meant = lines.iter().filter(|line| parse_line(line) != Ok(Line::Empty)).count();
     assert_eq!(list.grants().count() + list.invitations().len() + list.rejected().len(), meant);
+    let words: HashSet<&str> = text.split_ascii_whitespace().collect();
     for grant in list.grants() {
-        assert!(text.contains(&grant.user.key.to_string()), "a key that nobody has written");
         assert_eq!(parse_line(&grant.to_line()), Ok(Line::Client((**grant).clone())), "{}", grant.to_line());
+        // Whole words, since what is cut off might be the restriction.
         let root = UserPath::from(&grant.root);
-        let root = std::str::from_utf8(root.as_bytes()).expect("a root that was text");
-        assert!(grant.root.is_root() || text.contains(&format!("root={root}")), "a root that nobody has written");
+        let root = format!("root={}", std::str::from_utf8(root.as_bytes()).expect("a root that was text"));
+        assert!(grant.root.is_root() || words.contains(root.as_str()), "nobody has written {root}");
+        for word in [grant.user.key.to_string(), format!("name={}", grant.user.name)] {
+            assert!(words.contains(word.as_str()), "nobody has written {word}");
+        }
     }
     for invitation in list.invitations() {
         assert_eq!(parse_line(&invitation.to_line()), Ok(Line::Invitation(invitation.clone())));

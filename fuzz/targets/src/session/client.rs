@@ -5,7 +5,7 @@ use std::time::Duration;
 use ftpq_proto::{
     Status,
     codec::{self, PREFIX_LEN},
-    commands::con,
+    commands::{begin, con, upld},
     limits::FRAME_MAX,
     message::Request,
 };
@@ -30,9 +30,9 @@ const STREAMS_MAX: usize = 12;
 /// of a connection.
 const UNSETTLED_MAX: usize = 16 * 1024;
 
-/// Bytes of a file that a request may announce, so that nothing fills the disk; unless they are so many
-/// that no disk has them.
-const ANNOUNCED_MAX: std::ops::Range<u64> = 24 * 1024 * 1024..1 << 43;
+/// Sizes of a file that no upload may announce: some file systems would give all the room that they have
+/// before they find that it is not enough. Larger ones are beyond all of them.
+const TOO_LARGE: std::ops::Range<u64> = 24 * 1024 * 1024..1 << 62;
 
 /// One client within one input.
 pub(crate) struct Client<'w> {
@@ -254,10 +254,11 @@ impl Stream {
 
     /// Sending it would cost the machine too much.
     fn announces_too_much(&self) -> bool {
-        let Some(ciborium::Value::Map(args)) = self.asked().map(|request| request.args) else { return false };
+        let asked = self.asked().filter(|request| [upld::VERB, begin::VERB].contains(&request.verb.as_str()));
+        let Some(ciborium::Value::Map(args)) = asked.map(|request| request.args) else { return false };
         args.iter().any(|(name, value)| {
             let size = value.as_integer().and_then(|size| u64::try_from(size).ok());
-            name.as_text() == Some("size") && size.is_some_and(|size| ANNOUNCED_MAX.contains(&size))
+            name.as_text() == Some("size") && size.is_some_and(|size| TOO_LARGE.contains(&size))
         })
     }
 }

@@ -27,7 +27,8 @@ struct State {
     all: u32,
     /// Those on which nobody is known yet.
     unknown: u32,
-    /// The same by network.
+    /// Those of them whose address is proved, by network: for what comes from a forged one, the network that
+    /// it names is not to blame.
     by_network: HashMap<Network, u32>,
     penalties: Penalties,
 }
@@ -49,7 +50,8 @@ pub(crate) enum Verdict {
 #[derive(Debug)]
 pub(crate) struct Pass {
     gate: Arc<Gate>,
-    network: Network,
+    /// The network whose place it takes, if its address is proved.
+    network: Option<Network>,
     /// What it may hold, whoever it is.
     _least: Share,
     /// Nobody is known there yet.
@@ -78,14 +80,17 @@ impl Gate {
         if state.unknown >= self.limits.retry_from && !validated {
             return Verdict::Retry;
         }
-        let here = state.by_network.get(&network).copied().unwrap_or(0);
+        let network = validated.then_some(network);
+        let here = network.and_then(|network| state.by_network.get(&network)).copied().unwrap_or(0);
         if here >= self.limits.unknown_per_network || state.all >= self.limits.connections {
             return Verdict::Refuse;
         }
         let Some(share) = self.memory.least() else { return Verdict::Ignore };
         state.all += 1;
         state.unknown += 1;
-        *state.by_network.entry(network).or_default() += 1;
+        if let Some(network) = network {
+            *state.by_network.entry(network).or_default() += 1;
+        }
         Verdict::Enter(Pass { gate: self.clone(), network, _least: share, unknown: true })
     }
 
@@ -109,6 +114,11 @@ impl Gate {
 }
 
 impl Pass {
+    /// Whether the client is where it says that it is.
+    pub(crate) fn is_validated(&self) -> bool {
+        self.network.is_some()
+    }
+
     /// Somebody is known there.
     pub(crate) fn known(&mut self) {
         if std::mem::take(&mut self.unknown) {
@@ -125,8 +135,9 @@ impl Drop for Pass {
 }
 
 impl State {
-    fn forget_unknown(&mut self, network: Network) {
+    fn forget_unknown(&mut self, network: Option<Network>) {
         self.unknown -= 1;
+        let Some(network) = network else { return };
         if let Some(count) = self.by_network.get_mut(&network) {
             *count -= 1;
             if *count == 0 {
@@ -181,6 +192,14 @@ mod tests {
         // Who is known takes no place from the others behind the same address.
         first.known();
         assert!(enter(&gate, SOMEWHERE, true).is_some());
+    }
+
+    #[test]
+    fn nobody_loses_a_place_to_those_who_forge_their_address() {
+        let gate = gate(Limits { unknown_per_network: 1, ..Limits::default() });
+        let _forged: Vec<_> = (0..3).map(|_| enter(&gate, SOMEWHERE, false).unwrap()).collect();
+        let _own = enter(&gate, SOMEWHERE, true).unwrap();
+        assert!(enter(&gate, SOMEWHERE, true).is_none());
     }
 
     #[test]

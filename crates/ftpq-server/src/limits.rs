@@ -13,7 +13,8 @@ pub struct Limits {
     pub connections: u32,
     /// Connections at a time with one key.
     pub connections_per_key: u32,
-    /// Connections at a time from one network (/32 or /64) on which nobody is known yet.
+    /// Connections at a time from one network (/32 or /64), proved to be from there, on which nobody is known
+    /// yet.
     pub unknown_per_network: u32,
     /// Connections on which nobody is known yet, above which an address must prove that it is real before
     /// anything is kept for it (Retry, RFC 9000 section 8.1.2).

@@ -1,7 +1,8 @@
 //! Networks that are kept out for a while, after what their clients did. The idea and most figures are
 //! those of OpenSSH's `PerSourcePenalties`.
 //!
-//! Only a client that has finished a handshake can be blamed: up to there its address may be forged.
+//! Only a client whose address is proved can be blamed: by a token that went there and came back, or by a finished
+//! handshake.
 
 use std::{
     collections::HashMap,

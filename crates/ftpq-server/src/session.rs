@@ -2,7 +2,10 @@
 
 use std::{
     net::IpAddr,
-    sync::{Arc, Mutex as StdMutex, OnceLock, PoisonError, Weak},
+    sync::{
+        Arc, Mutex as StdMutex, OnceLock, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use ftpq_handler::{Failure, User};
@@ -32,10 +35,14 @@ use crate::{
 pub(crate) struct Session {
     pub(crate) server: Arc<Shared>,
     pub(crate) connection: Connection,
+    /// Where the client was in the handshake, which proved it. Where it is later may be forged for a while.
+    origin: IpAddr,
     /// Its place at the gate.
     pass: StdMutex<Pass>,
     /// What its client was granted, and holds, once it is known.
     member: OnceLock<(Arc<Grant>, Member)>,
+    /// The key was refused once.
+    refused: AtomicBool,
     /// Whether CON has been answered, and how.
     settled: watch::Sender<Option<Settled>>,
     /// Cancelled when the client may do nothing more.
@@ -59,18 +66,24 @@ pub(crate) async fn run(server: Arc<Shared>, incoming: Incoming, pass: Pass) {
     let connection = match incoming.accept(SETTLE).await {
         Ok(connection) => connection,
         Err(why) => {
-            // Only a client that saw what was sent to it can have ended it: its address is real.
-            if !matches!(why, Closed::TimedOut) {
+            server.tell(Event::HandshakeFailed { remote, why: &why });
+            if !pass.is_validated() {
+                // Perhaps somebody else in that name: anybody can make a first packet that fails. Its place is
+                // not given up before its time, or as many could come one after the other as fit on the wire.
+                let _ = timeout_at(deadline, server.draining.cancelled()).await;
+            } else if !matches!(why, Closed::TimedOut) {
                 server.blame(remote.ip(), Offence::TurnedAway);
             }
-            return server.tell(Event::HandshakeFailed { remote, why: &why });
+            return;
         }
     };
     let session = Arc::new(Session {
         server,
         connection: connection.clone(),
+        origin: remote.ip(),
         pass: StdMutex::new(pass),
         member: OnceLock::new(),
+        refused: AtomicBool::new(false),
         settled: watch::Sender::new(None),
         revoked: CancellationToken::new(),
         view: Mutex::default(),
@@ -171,8 +184,10 @@ impl Session {
 
     /// Blames the client's network, unless the client is known.
     pub(crate) fn blame(&self, offence: Offence) {
-        if self.member().is_none() {
-            self.server.blame(self.address(), offence);
+        // CON is not all that comes in the first flight, and a refused key is refused for each of them.
+        let again = offence == Offence::Refused && self.refused.swap(true, Ordering::Relaxed);
+        if self.member().is_none() && !again {
+            self.server.blame(self.origin, offence);
         }
     }
 

@@ -37,7 +37,7 @@ impl Listener {
             .incoming_buffer_size(tuning::INCOMING_BUFFER)
             .incoming_buffer_size_total(tuning::INCOMING_BUFFER_TOTAL);
         let bind = || {
-            let socket = socket::bind(address)?;
+            let socket = socket::listen(address)?;
             let mut endpoint_config = endpoint_config()?;
             remember_across_restarts(&mut endpoint_config, identity);
             let runtime = Arc::new(TokioRuntime);

@@ -11,7 +11,7 @@ use std::{
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::{Program, Run, Server};
+use super::{Host, Program, Run, Server};
 
 /// A home, a folder to work in, a folder that is served, and, mostly, a server.
 pub(crate) struct World {
@@ -34,11 +34,16 @@ impl World {
 
     /// With a server and files in memory, if that holds `bytes` twice; on disk otherwise.
     pub(crate) fn in_memory(bytes: u64) -> Self {
-        let memory = Path::new("/dev/shm");
-        let free = rustix::fs::statvfs(memory).map(|space| space.f_bavail * space.f_frsize).unwrap_or(0);
-        let mut world = if free > bytes.saturating_mul(5) / 2 { Self::at(memory) } else { Self::new() };
+        let mut world = Self::roomy(bytes);
         world.start();
         world
+    }
+
+    /// The same without a server.
+    pub(crate) fn roomy(bytes: u64) -> Self {
+        let memory = Path::new("/dev/shm");
+        let free = rustix::fs::statvfs(memory).map(|space| space.f_bavail * space.f_frsize).unwrap_or(0);
+        if free > bytes.saturating_mul(5) / 2 { Self::at(memory) } else { Self::new() }
     }
 
     fn at(place: &Path) -> Self {
@@ -52,6 +57,18 @@ impl World {
     /// Starts the server, on a port of the system's choice.
     pub(crate) fn start(&mut self) {
         self.server = Some(self.server_program().serve());
+    }
+
+    /// Starts the server on another host, on all of its addresses.
+    pub(crate) fn start_on(&mut self, host: &Host) {
+        let program = self.home_program().arg("serve").arg(self.served()).args(["--listen", "[::]:0"]);
+        self.server = Some(program.on(host).serve());
+    }
+
+    /// The client with this home, about to be run on another host on the server of the hosts.
+    pub(crate) fn client_on(&self, host: &Host, home: &Path) -> Program {
+        let server = format!("{}:{}", host.server, self.server().address.port());
+        self.client_of(home).env("FTPQ_SERVER", server).on(host)
     }
 
     /// Starts a server of another folder.

@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use ftpq_proto::Status;
 use ftpq_transport::{ConnectError, Connector, Fingerprint};
 use tokio::{
     sync::Mutex,
@@ -34,15 +35,20 @@ pub struct Dialer {
     pub trust: Vec<Fingerprint>,
     /// What this client calls itself.
     pub agent: String,
-    /// How long to wait for the server's answer.
+    /// How long to wait for the server's answer when connecting, and for that to CON.
     pub patience: Duration,
+    /// How long to wait for any other: see [`limits::ANSWER`](crate::limits::ANSWER).
+    pub answers_within: Duration,
 }
 
 impl Dialer {
     async fn dial(&self, patience: Duration) -> Result<Session, ConnectError> {
         let connection = self.connector.connect(&self.addresses, &self.trust, patience).await?;
         match timeout(patience, Session::open(connection, &self.agent)).await {
-            Ok(Ok(session)) => Ok(session),
+            Ok(Ok(session)) => {
+                tokio::spawn(expect_welcome(session.clone(), self.patience));
+                Ok(session.with_patience(self.answers_within))
+            }
             Ok(Err(CallError::Closed(closed))) => Err(ConnectError::Failed(closed)),
             _ => Err(ConnectError::NoAnswer),
         }
@@ -119,6 +125,13 @@ impl Link {
     fn new(session: Session, dialer: Option<Dialer>) -> Arc<Self> {
         let state = Mutex::new(State { session, failure: None, failures: 0 });
         Arc::new(Self { dialer, state, attempts: AtomicU64::new(0) })
+    }
+}
+
+/// A server that does not answer CON answers nothing else either.
+async fn expect_welcome(session: Session, patience: Duration) {
+    if timeout(patience, session.welcome()).await.is_err() {
+        session.connection().close(Some(Status::TimedOut), "CON was not answered");
     }
 }
 

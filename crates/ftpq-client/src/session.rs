@@ -1,6 +1,6 @@
 //! One connection to a server, and the commands on it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use ciborium::Value;
 use ftpq_proto::{
@@ -11,7 +11,9 @@ use ftpq_proto::{
 };
 use ftpq_transport::{Closed, ConnectError, Connection, RecvError, RecvHalf, SendError, SendHalf};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
+
+use crate::limits;
 
 /// A connection on which CON was sent. Commands may be called at once: the server holds them until
 /// it has answered CON, and refuses them if it refuses that. Clones share the connection.
@@ -19,20 +21,29 @@ use tokio::sync::watch;
 pub struct Session {
     connection: Connection,
     welcome: watch::Receiver<Option<Result<Arc<con::Welcome>, Arc<CallError>>>>,
+    /// See [`limits::ANSWER`].
+    patience: Duration,
 }
 
 impl Session {
     /// Sends CON, naming this client `agent`, and does not wait for the answer.
     pub async fn open(connection: Connection, agent: &str) -> Result<Self, CallError> {
         let args = con::Args { versions: vec![VERSION], agent: agent.into(), features: Vec::new(), ticket: None };
-        let mut call = Call::open(&connection, con::VERB, &RemotePath::root(), &args).await?;
+        let patience = limits::ANSWER;
+        let mut call = Call::open(&connection, patience, con::VERB, &RemotePath::root(), &args).await?;
         call.send.finish();
         let (answer, welcome) = watch::channel(None);
         tokio::spawn(async move {
             let settled = call.reply().await.map(Arc::new).map_err(Arc::new);
             answer.send_replace(Some(settled));
         });
-        Ok(Self { connection, welcome })
+        Ok(Self { connection, welcome, patience })
+    }
+
+    /// The same, waiting so long for each answer, instead of [`limits::ANSWER`].
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// What the server answered to CON.
@@ -76,7 +87,7 @@ impl Session {
 
     /// Opens a stream and sends the request.
     pub(crate) async fn begin<A: Serialize>(&self, verb: &str, cwd: &RemotePath, args: &A) -> Result<Call, CallError> {
-        Call::open(&self.connection, verb, cwd, args).await
+        Call::open(&self.connection, self.patience, verb, cwd, args).await
     }
 
     /// The connection underneath.
@@ -94,6 +105,8 @@ impl Session {
 pub(crate) struct Call {
     pub(crate) send: SendHalf,
     pub(crate) recv: RecvHalf,
+    /// How long the server may take for one answer, and for one block of a body.
+    pub(crate) patience: Duration,
 }
 
 /// What a server says within a command.
@@ -106,19 +119,21 @@ pub(crate) enum Part {
 impl Call {
     async fn open<A: Serialize>(
         connection: &Connection,
+        patience: Duration,
         verb: &str,
         cwd: &RemotePath,
         args: &A,
     ) -> Result<Self, CallError> {
-        let (mut send, recv) = connection.open().await?;
+        // A server may grant no more streams.
+        let (mut send, recv) = timeout(patience, connection.open()).await.map_err(|_| CallError::Stalled)??;
         send.frame(&Request { verb: verb.into(), cwd: cwd.clone(), args }).await?;
-        Ok(Self { send, recv })
+        Ok(Self { send, recv, patience })
     }
 
     /// The next frame from the server; an error reply is an error. A live server may take its time
     /// (flushing a large file), and a dead one ends the connection.
     pub(crate) async fn next(&mut self) -> Result<Part, CallError> {
-        let reply = match self.recv.frame(PATIENCE).await? {
+        let reply = match self.recv.frame(self.patience).await? {
             Response::Item(value) => return Ok(Part::Item(value)),
             Response::Head(value) => return Ok(Part::Head(value)),
             Response::Reply(reply) => reply,
@@ -184,11 +199,14 @@ pub enum CallError {
     #[error("the server made no progress in time")]
     Stalled,
     /// The connection is gone.
-    #[error("{0}")]
+    #[error("{}", closed(_0))]
     Closed(Closed),
     /// The connection is gone, and there is no new one.
     #[error("cannot connect again: {0}")]
     Connect(Arc<ConnectError>),
+    /// The server lists more names than were to be taken from it.
+    #[error("the server lists more than {0} names (--max-names allows more)")]
+    TooMany(u64),
     /// The request does not fit the wire.
     #[error(transparent)]
     Encode(#[from] EncodeError),
@@ -210,7 +228,7 @@ impl CallError {
                 ConnectError::Version => Status::Version,
                 _ => Status::Unavailable,
             },
-            CallError::Encode(_) => Status::TooLarge,
+            CallError::Encode(_) | CallError::TooMany(_) => Status::TooLarge,
         }
     }
 
@@ -265,9 +283,13 @@ impl From<RecvError> for CallError {
     }
 }
 
-/// How long a live server may take for one answer: as long as flushing a very large file to a slow
-/// disk. A dead server is noticed by the connection's idle timeout, much sooner.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(15 * 60);
+/// A client gives a connection up where the server answers no more.
+fn closed(closed: &Closed) -> String {
+    match closed {
+        Closed::Here => "the server did not answer and was given up".into(),
+        other => other.to_string(),
+    }
+}
 
 #[cfg(test)]
 mod tests {

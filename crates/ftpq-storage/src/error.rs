@@ -26,10 +26,10 @@ impl StorageError {
         self.problem.status()
     }
 
-    /// The path in front of the text; what a server says names it already.
+    /// The path in front of the text, unless that names it already.
     fn subject(&self) -> String {
         match self.problem {
-            Problem::Remote { .. } => String::new(),
+            Problem::Remote { names_path: true, .. } => String::new(),
             _ => format!("{}: ", self.path),
         }
     }
@@ -124,6 +124,8 @@ pub enum Problem {
     Remote {
         /// Its status.
         status: Status,
+        /// Whether the text says on what: that of a server does. One about the whole connection need not.
+        names_path: bool,
         /// What it says.
         error: Box<dyn std::error::Error + Send + Sync>,
     },

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use ftpq_proto::{Escaped, Status};
+use ftpq_proto::{Escaped, Status, codec::clipped};
 use quinn::{ConnectionError, Endpoint, TransportErrorCode, VarInt};
 use rustls::pki_types::CertificateDer;
 
@@ -117,7 +117,7 @@ pub enum Closed {
     ByPeer {
         /// For programs.
         status: Status,
-        /// For a person, as the peer sent it.
+        /// For a person, as the peer sent it, cut to what a message may hold.
         reason: String,
     },
     /// Nothing was heard for [`tuning::IDLE`].
@@ -146,7 +146,7 @@ impl From<ConnectionError> for Closed {
                 Ok(0) => Closed::Goodbye,
                 code => Closed::ByPeer {
                     status: code.map_or(Status::Internal, Status::from),
-                    reason: String::from_utf8_lossy(&close.reason).into_owned(),
+                    reason: clipped(&String::from_utf8_lossy(&close.reason)).into(),
                 },
             },
             ConnectionError::TimedOut => Closed::TimedOut,
@@ -161,7 +161,7 @@ impl From<ConnectionError> for Closed {
             ConnectionError::TransportError(error) if error.code == TransportErrorCode::crypto(NO_COMMON_ALPN) => {
                 Closed::Version
             }
-            other => Closed::Transport(other.to_string()),
+            other => Closed::Transport(clipped(&other.to_string()).into()),
         }
     }
 }

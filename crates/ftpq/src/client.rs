@@ -78,7 +78,8 @@ impl Client {
             self.links.entry(server.clone()).or_default().push(link);
         }
         let links = self.links.get(server).map(Vec::as_slice).unwrap_or_default();
-        Ok(Arc::new(Remote::spread(first, links.iter().take(count).skip(1).cloned())))
+        let remote = Remote::spread(first, links.iter().take(count).skip(1).cloned());
+        Ok(Arc::new(remote.with_most_names(self.global.max_names)))
     }
 
     /// A session on `server`: the one that is open, or a new one.
@@ -113,7 +114,8 @@ impl Client {
         trust.extend(self.own_server());
         let patience = Duration::from_secs(self.global.timeout);
         let agent = concat!("ftpq/", env!("CARGO_PKG_VERSION")).to_owned();
-        let dialer = Dialer { connector, addresses, trust, agent, patience };
+        let answers_within = Duration::from_secs(self.global.patience);
+        let dialer = Dialer { connector, addresses, trust, agent, patience, answers_within };
         let link = match Link::open(dialer.clone()).await {
             Err(ConnectError::Untrusted { key }) => {
                 self.decide(&known, server, pinned, key).await?;

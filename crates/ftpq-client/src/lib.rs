@@ -10,6 +10,7 @@
 
 pub mod copy;
 pub mod known_servers;
+pub mod limits;
 mod link;
 mod progress;
 mod remote;

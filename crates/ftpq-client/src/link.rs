@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use ftpq_proto::{TicketSecret, commands::con};
+use ftpq_proto::{Status, TicketSecret, commands::con};
 use ftpq_transport::{ConnectError, Connector, Fingerprint};
 use tokio::{
     sync::Mutex,
@@ -42,8 +42,10 @@ pub struct Dialer {
     pub ticket: Option<TicketSecret>,
     /// Told at each connection which key the server has and which it will have next.
     pub learn: Option<Learn>,
-    /// How long to wait for the server's answer.
+    /// How long to wait for the server's answer when connecting, and for that to CON.
     pub patience: Duration,
+    /// How long to wait for any other: see [`limits::ANSWER`](crate::limits::ANSWER).
+    pub answers_within: Duration,
 }
 
 impl Dialer {
@@ -57,7 +59,10 @@ impl Dialer {
         let connection = self.connector.connect(&self.addresses, &keys, patience).await?;
         let hello = Hello { agent: self.agent.clone(), ticket, learn: self.learn.clone() };
         match timeout(patience, Session::open_with(connection, hello)).await {
-            Ok(Ok(session)) => Ok(session),
+            Ok(Ok(session)) => {
+                tokio::spawn(expect_welcome(session.clone(), self.patience));
+                Ok(session.with_patience(self.answers_within))
+            }
             Ok(Err(CallError::Closed(closed))) => Err(ConnectError::Failed(closed)),
             _ => Err(ConnectError::NoAnswer),
         }
@@ -151,6 +156,13 @@ impl Link {
     fn new(session: Session, next: Option<Fingerprint>, dialer: Option<Dialer>) -> Arc<Self> {
         let state = Mutex::new(State { session, next, failure: None, failures: 0 });
         Arc::new(Self { dialer, state, attempts: AtomicU64::new(0) })
+    }
+}
+
+/// A server that does not answer CON answers nothing else either.
+async fn expect_welcome(session: Session, patience: Duration) {
+    if timeout(patience, session.welcome()).await.is_err() {
+        session.connection().close(Some(Status::TimedOut), "CON was not answered");
     }
 }
 

@@ -1,28 +1,33 @@
 //! A server's files as a storage: what [`crate::copy`] reads from and writes to.
 
+mod writing;
+
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use async_trait::async_trait;
 use ftpq_proto::{
-    Digest, Entry, Extents, Holes, LinkTarget, RemotePath, Timestamp, UploadId, UserPath,
-    commands::{attr, begin, commit, dwld, link, list, mkdir, mv, prove, read, rm, stat, upld, write},
+    Digest, Entry, Holes, LinkTarget, RemotePath, Timestamp, UploadId, UserPath,
+    commands::{attr, begin, dwld, link, list, mkdir, mv, read, rm, stat, upld},
     limits::EAGER_BODY_MAX,
     message::Trailer,
 };
 use ftpq_storage::{
-    Attributes, BLOCK, Bytes, FileInfo, HeldExtent, LargeFile, Listing, NewFile, NewLink, Opened, Pinned, Problem,
-    Publish, Reader, Staging, Storage, StorageError, Upload,
+    Attributes, BLOCK, Bytes, FileInfo, LargeFile, Listing, NewFile, NewLink, Opened, Pinned, Problem, Reader, Staging,
+    Storage, StorageError, Upload,
 };
-use ftpq_transport::tuning;
+use ftpq_transport::{RecvError, tuning};
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::timeout;
 
+use self::writing::{RemoteStaging, RemoteUpload};
 use crate::{
+    limits,
     link::Link,
     session::{Call, CallError, Part, Session, decode},
 };
@@ -35,6 +40,25 @@ pub struct Remote {
     turn: Arc<AtomicUsize>,
     /// Where this storage's root is on the server.
     base: RemotePath,
+    names: Arc<Names>,
+}
+
+/// How many names a server may still list.
+struct Names {
+    most: u64,
+    left: AtomicU64,
+}
+
+impl Names {
+    fn new(most: u64) -> Arc<Self> {
+        Arc::new(Self { most, left: AtomicU64::new(most) })
+    }
+
+    fn take(&self, count: u64) -> Result<(), CallError> {
+        let take = |left: u64| left.checked_sub(count);
+        let taken = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+        taken.map(drop).map_err(|_| CallError::TooMany(self.most))
+    }
 }
 
 impl Remote {
@@ -46,7 +70,13 @@ impl Remote {
     /// The same, over several connections to the one server.
     pub fn spread(link: Arc<Link>, more: impl IntoIterator<Item = Arc<Link>>) -> Self {
         let links = std::iter::once(link).chain(more).collect();
-        Self { links, turn: Arc::default(), base: RemotePath::root() }
+        Self { links, turn: Arc::default(), base: RemotePath::root(), names: Names::new(limits::NAMES) }
+    }
+
+    /// The same, taking so many names from all listings together, instead of [`limits::NAMES`].
+    #[must_use]
+    pub fn with_most_names(self, most: u64) -> Self {
+        Self { names: Names::new(most), ..self }
     }
 
     /// The same, for as long as this one session lasts.
@@ -118,7 +148,7 @@ impl Storage for Remote {
             Ok(call)
         };
         let call = begin.await.map_err(|error| remote(path, error))?;
-        Ok(Box::new(RemoteListing { path: path.clone(), call: Some(call) }))
+        Ok(Box::new(RemoteListing { path: path.clone(), call: Some(call), names: self.names.clone() }))
     }
 
     async fn open(&self, path: &RemotePath) -> Result<Box<dyn Reader>, StorageError> {
@@ -194,6 +224,9 @@ impl Storage for Remote {
             }
         };
         let begun = begun.await.map_err(|error| remote(path, error))?;
+        if begun.upload.is_none() && same.is_none() {
+            return Err(remote(path, CallError::Unexpected("a file that is there already")));
+        }
         let staging = |id| RemoteStaging { remote: self.clone(), path: path.clone(), id, extents, overwrite, held };
         Ok(begun.upload.map(|id| Arc::new(staging(id)) as Arc<dyn Staging>))
     }
@@ -244,6 +277,7 @@ struct RemoteListing {
     path: RemotePath,
     /// `None` after the reply.
     call: Option<Call>,
+    names: Arc<Names>,
 }
 
 #[async_trait]
@@ -252,7 +286,11 @@ impl Listing for RemoteListing {
         let Some(call) = &mut self.call else { return Ok(None) };
         let next = async {
             match call.next().await? {
-                Part::Item(value) => Ok(Some(not_empty(decode::<list::Page>(&value)?.entries)?)),
+                Part::Item(value) => {
+                    let page = not_empty(decode::<list::Page>(&value)?.entries)?;
+                    self.names.take(page.len() as u64)?;
+                    Ok(Some(page))
+                }
                 Part::Reply(_) => Ok(None),
                 Part::Head(_) => Err(CallError::Unexpected("a body")),
             }
@@ -316,7 +354,8 @@ impl Reader for RemoteReader {
             return Ok(None);
         }
         let len = self.left.min(BLOCK as u64) as usize;
-        let block = self.call.recv.block(len).await.map_err(|error| remote(&self.path, error.into()))?;
+        let block = timeout(self.call.patience, self.call.recv.block(len)).await.unwrap_or(Err(RecvError::Stalled));
+        let block = block.map_err(|error| remote(&self.path, error.into()))?;
         self.left -= block.len() as u64;
         Ok(Some(block))
     }
@@ -324,7 +363,7 @@ impl Reader for RemoteReader {
     async fn finish(mut self: Box<Self>) -> Result<Digest, StorageError> {
         while self.next_block().await?.is_some() {}
         let finish = async {
-            let trailer: Trailer = self.call.recv.frame(tuning::STALL).await?;
+            let trailer: Trailer = self.call.recv.frame(tuning::STALL.min(self.call.patience)).await?;
             match self.last {
                 Last::File => self.call.reply::<dwld::Sent>().await.map(drop)?,
                 Last::Part => self.call.reply::<read::Sent>().await.map(drop)?,
@@ -335,135 +374,8 @@ impl Reader for RemoteReader {
     }
 }
 
-struct RemoteUpload {
-    path: RemotePath,
-    call: Call,
-    /// The file's bytes; without it the body goes in chunks.
-    size: Option<u64>,
-    sent: u64,
-}
-
-#[async_trait]
-impl Upload for RemoteUpload {
-    async fn write(&mut self, block: Bytes) -> Result<(), StorageError> {
-        self.sent += block.len() as u64;
-        let sent = match self.size {
-            Some(_) => self.call.send.block(block).await,
-            None if block.is_empty() => Ok(()),
-            None => self.call.send.chunk(block).await,
-        };
-        match sent {
-            Ok(()) => Ok(()),
-            Err(error) => Err(remote(&self.path, self.call.why(error).await)),
-        }
-    }
-
-    async fn commit(mut self: Box<Self>, expected: Digest) -> Result<Digest, StorageError> {
-        let end = async {
-            if self.size.is_none() {
-                self.call.send.chunk(Bytes::new()).await?;
-            }
-            self.call.send.frame(&Trailer { digest: expected }).await
-        };
-        if let Err(error) = end.await {
-            return Err(remote(&self.path, self.call.why(error).await));
-        }
-        self.call.send.finish();
-        let committed: upld::Committed = self.call.reply().await.map_err(|error| remote(&self.path, error))?;
-        check_committed(&self.path, &committed, self.size.unwrap_or(self.sent), expected)
-    }
-}
-
-struct RemoteStaging {
-    remote: Remote,
-    path: RemotePath,
-    id: UploadId,
-    extents: Extents,
-    overwrite: bool,
-    held: Vec<HeldExtent>,
-}
-
-#[async_trait]
-impl Staging for RemoteStaging {
-    fn id(&self) -> UploadId {
-        self.id
-    }
-
-    fn extents(&self) -> Extents {
-        self.extents
-    }
-
-    fn overwrites(&self) -> bool {
-        self.overwrite
-    }
-
-    fn held(&self) -> Vec<HeldExtent> {
-        self.held.clone()
-    }
-
-    async fn write(&self, index: u32, holes: Holes) -> Result<Box<dyn Upload>, StorageError> {
-        let args = write::Args { path: self.remote.at(&self.path)?, upload: self.id, index, holes };
-        let call = self.remote.begin(write::VERB, &args).await.map_err(|error| remote(&self.path, error))?;
-        Ok(Box::new(RemoteExtent { path: self.path.clone(), call }))
-    }
-
-    async fn prove(&self, index: u32, digest: Digest) -> Result<bool, StorageError> {
-        let args = prove::Args { path: self.remote.at(&self.path)?, upload: self.id, index, digest };
-        Ok(self.remote.call::<_, prove::Proved>(&self.path, prove::VERB, &args).await?.same)
-    }
-
-    async fn commit(&self, publish: Publish) -> Result<Digest, StorageError> {
-        let Publish { digest, mode, mtime } = publish;
-        let args = commit::Args { path: self.remote.at(&self.path)?, upload: self.id, digest, mode, mtime };
-        let committed: upld::Committed = self.remote.call(&self.path, commit::VERB, &args).await?;
-        check_committed(&self.path, &committed, self.extents.size(), digest)
-    }
-}
-
-struct RemoteExtent {
-    path: RemotePath,
-    call: Call,
-}
-
-#[async_trait]
-impl Upload for RemoteExtent {
-    async fn write(&mut self, block: Bytes) -> Result<(), StorageError> {
-        match self.call.send.block(block).await {
-            Ok(()) => Ok(()),
-            Err(error) => Err(remote(&self.path, self.call.why(error).await)),
-        }
-    }
-
-    async fn commit(mut self: Box<Self>, expected: Digest) -> Result<Digest, StorageError> {
-        if let Err(error) = self.call.send.frame(&Trailer { digest: expected }).await {
-            return Err(remote(&self.path, self.call.why(error).await));
-        }
-        self.call.send.finish();
-        let written: write::Written = self.call.reply().await.map_err(|error| remote(&self.path, error))?;
-        match written.digest {
-            actual if actual == expected => Ok(actual),
-            actual => Err(StorageError::new(&self.path, Problem::DigestMismatch { expected, actual })),
-        }
-    }
-}
-
-/// The server's word is good for nothing unless it is about the same bytes.
-fn check_committed(
-    path: &RemotePath,
-    committed: &upld::Committed,
-    announced: u64,
-    expected: Digest,
-) -> Result<Digest, StorageError> {
-    let problem = if committed.length != announced {
-        Problem::Length { announced, actual: committed.length }
-    } else if committed.digest != expected {
-        Problem::DigestMismatch { expected, actual: committed.digest }
-    } else {
-        return Ok(committed.digest);
-    };
-    Err(StorageError::new(path, problem))
-}
-
 fn remote(path: &RemotePath, error: CallError) -> StorageError {
-    StorageError::new(path, Problem::Remote { status: error.status(), error: Box::new(error) })
+    // What a server says names the path, and a connection that is gone is gone for all of them.
+    let names_path = matches!(error, CallError::Refused(_) | CallError::Closed(_) | CallError::Connect(_));
+    StorageError::new(path, Problem::Remote { status: error.status(), names_path, error: Box::new(error) })
 }

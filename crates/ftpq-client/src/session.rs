@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, OnceLock},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use ciborium::Value;
@@ -14,7 +14,9 @@ use ftpq_proto::{
 };
 use ftpq_transport::{Closed, ConnectError, Connection, Fingerprint, RecvError, RecvHalf, SendError, SendHalf};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
+
+use crate::limits;
 
 /// A connection on which CON was sent. Commands may be called at once: the server holds them until
 /// it has answered CON, and refuses them if it refuses that. Clones share the connection.
@@ -24,6 +26,8 @@ pub struct Session {
     welcome: watch::Receiver<Option<Result<Arc<con::Welcome>, Arc<CallError>>>>,
     /// The key that the server will have next, or that it named none; not set before that was heard.
     next: Arc<OnceLock<Option<Fingerprint>>>,
+    /// See [`limits::ANSWER`].
+    patience: Duration,
 }
 
 /// What a client brings when it connects, besides its key.
@@ -51,10 +55,11 @@ impl Session {
     pub async fn open_with(connection: Connection, hello: Hello) -> Result<Self, CallError> {
         let Hello { agent, ticket, learn } = hello;
         let args = con::Args { versions: vec![VERSION], agent, features: Vec::new(), ticket };
-        let mut call = Call::open(&connection, con::VERB, &RemotePath::root(), &args).await?;
+        let patience = limits::ANSWER;
+        let mut call = Call::open(&connection, patience, con::VERB, &RemotePath::root(), &args).await?;
         call.send.finish();
         let (answer, welcome) = watch::channel(None);
-        let session = Self { connection, welcome, next: Arc::default() };
+        let session = Self { connection, welcome, next: Arc::default(), patience };
         let (connection, next) = (session.connection.clone(), session.next.clone());
         tokio::spawn(async move {
             let settled = call.reply().await.map(Arc::new).map_err(Arc::new);
@@ -71,6 +76,12 @@ impl Session {
     /// The key that the server will have next, by its own word; `before` where nothing was heard yet.
     pub fn next_key(&self, before: Option<Fingerprint>) -> Option<Fingerprint> {
         self.next.get().copied().unwrap_or(before)
+    }
+
+    /// The same, waiting so long for each answer, instead of [`limits::ANSWER`].
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// What the server answered to CON.
@@ -114,7 +125,7 @@ impl Session {
 
     /// Opens a stream and sends the request.
     pub(crate) async fn begin<A: Serialize>(&self, verb: &str, cwd: &RemotePath, args: &A) -> Result<Call, CallError> {
-        Call::open(&self.connection, verb, cwd, args).await
+        Call::open(&self.connection, self.patience, verb, cwd, args).await
     }
 
     /// The connection underneath.
@@ -132,6 +143,8 @@ impl Session {
 pub(crate) struct Call {
     pub(crate) send: SendHalf,
     pub(crate) recv: RecvHalf,
+    /// How long the server may take for one answer, and for one block of a body.
+    pub(crate) patience: Duration,
 }
 
 /// What a server says within a command.
@@ -144,19 +157,21 @@ pub(crate) enum Part {
 impl Call {
     async fn open<A: Serialize>(
         connection: &Connection,
+        patience: Duration,
         verb: &str,
         cwd: &RemotePath,
         args: &A,
     ) -> Result<Self, CallError> {
-        let (mut send, recv) = connection.open().await?;
+        // A server may grant no more streams.
+        let (mut send, recv) = timeout(patience, connection.open()).await.map_err(|_| CallError::Stalled)??;
         send.frame(&Request { verb: verb.into(), cwd: cwd.clone(), args }).await?;
-        Ok(Self { send, recv })
+        Ok(Self { send, recv, patience })
     }
 
     /// The next frame from the server; an error reply is an error. A live server may take its time
     /// (flushing a large file), and a dead one ends the connection.
     pub(crate) async fn next(&mut self) -> Result<Part, CallError> {
-        let reply = match self.recv.frame(PATIENCE).await? {
+        let reply = match self.recv.frame(self.patience).await? {
             Response::Item(value) => return Ok(Part::Item(value)),
             Response::Head(value) => return Ok(Part::Head(value)),
             Response::Reply(reply) => reply,
@@ -232,11 +247,14 @@ pub enum CallError {
     #[error("the server made no progress in time")]
     Stalled,
     /// The connection is gone.
-    #[error("{0}")]
+    #[error("{}", closed(_0))]
     Closed(Closed),
     /// The connection is gone, and there is no new one.
     #[error("cannot connect again: {0}")]
     Connect(Arc<ConnectError>),
+    /// The server lists more names than were to be taken from it.
+    #[error("the server lists more than {0} names (--max-names allows more)")]
+    TooMany(u64),
     /// The request does not fit the wire.
     #[error(transparent)]
     Encode(#[from] EncodeError),
@@ -258,7 +276,7 @@ impl CallError {
                 ConnectError::Version => Status::Version,
                 _ => Status::Unavailable,
             },
-            CallError::Encode(_) => Status::TooLarge,
+            CallError::Encode(_) | CallError::TooMany(_) => Status::TooLarge,
         }
     }
 
@@ -313,9 +331,13 @@ impl From<RecvError> for CallError {
     }
 }
 
-/// How long a live server may take for one answer: as long as flushing a very large file to a slow
-/// disk. A dead server is noticed by the connection's idle timeout, much sooner.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(15 * 60);
+/// A client gives a connection up where the server answers no more.
+fn closed(closed: &Closed) -> String {
+    match closed {
+        Closed::Here => "the server did not answer and was given up".into(),
+        other => other.to_string(),
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use ftpq_proto::{PathError, Right, Status, limits::TEXT_MAX, message::Failed};
+use ftpq_proto::{PathError, Right, Status, codec::clipped, message::Failed};
 use ftpq_storage::StorageError;
 use ftpq_transport::{RecvError, SendError};
 
@@ -53,10 +53,7 @@ impl Failure {
 
     /// As it goes over the wire: the text is cut to what a message may hold.
     pub fn to_wire(&self) -> Failed {
-        let mut message = self.message.clone();
-        let fits = |end: &usize| message.is_char_boundary(*end);
-        message.truncate((0..=TEXT_MAX.min(message.len())).rev().find(fits).unwrap_or(0));
-        Failed { status: self.status, message }
+        Failed { status: self.status, message: clipped(&self.message).into() }
     }
 }
 

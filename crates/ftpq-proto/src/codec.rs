@@ -46,7 +46,7 @@ pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, DecodeError> {
 /// A CBOR value, decoded already, as a message.
 pub fn from_value<T: DeserializeOwned>(value: &ciborium::Value) -> Result<T, DecodeError> {
     value.deserialized().map_err(|error| match error {
-        ciborium::value::Error::Custom(what) => malformed(what),
+        ciborium::value::Error::Custom(what) => DecodeError::Malformed(clipped(&what).into()),
     })
 }
 
@@ -95,9 +95,16 @@ fn describe(error: ciborium::de::Error<std::io::Error>) -> String {
     match error {
         ciborium::de::Error::Io(_) => "it ends too early".into(),
         ciborium::de::Error::Syntax(offset) => format!("no CBOR at byte {offset}"),
-        ciborium::de::Error::Semantic(_, what) => what,
+        // An unknown word stands in it as it came.
+        ciborium::de::Error::Semantic(_, what) => clipped(&what).into(),
         ciborium::de::Error::RecursionLimitExceeded => "nested too deeply".into(),
     }
+}
+
+/// What a peer said, up to [`TEXT_MAX`] bytes of it: no line for a person is longer.
+pub fn clipped(text: &str) -> &str {
+    let whole = (0..=TEXT_MAX.min(text.len())).rev().find(|&end| text.is_char_boundary(end));
+    text.get(..whole.unwrap_or(0)).unwrap_or_default()
 }
 
 /// `deserialize_with` for a vector that refuses more than `MAX` elements while reading them.
@@ -204,5 +211,25 @@ mod tests {
         let deep = [vec![0x81; RECURSION_MAX + 1], vec![0x00]].concat();
         let error = decode::<ciborium::Value>(&deep).unwrap_err();
         assert_eq!(error, DecodeError::Malformed("nested too deeply".into()));
+    }
+
+    #[test]
+    fn a_word_that_is_none_is_shown_so_that_it_can_do_no_harm() {
+        let word = "\u{1b}[2J\n\u{202e}".repeat(300);
+        for error in [
+            decode::<crate::Kind>(&body_of(&word)).unwrap_err(),
+            from_value::<crate::Kind>(&ciborium::Value::Text(word)).unwrap_err(),
+        ] {
+            let shown = error.to_string();
+            assert!(shown.contains("\\u{1b}[2J\\n\\u{202e}") && shown.len() < 8 * TEXT_MAX, "{shown}");
+            assert!(!shown.contains(|c: char| c.is_control() || c == '\u{202e}'), "{shown}");
+        }
+    }
+
+    #[test]
+    fn what_is_clipped_ends_with_a_whole_character() {
+        let long = format!("x{}", "é".repeat(TEXT_MAX));
+        assert_eq!(clipped(&long).len(), TEXT_MAX - 1);
+        assert_eq!(clipped("short"), "short");
     }
 }

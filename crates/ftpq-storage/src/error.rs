@@ -26,11 +26,11 @@ impl StorageError {
         self.problem.status()
     }
 
-    /// The path in front of the text; what a server says names it already, and what a user may not do is
-    /// no matter of one path.
+    /// The path in front of the text, unless that names it already; what a user may not do is no matter of one
+    /// path.
     fn subject(&self) -> String {
         match self.problem {
-            Problem::Remote { .. } | Problem::Forbidden(_) => String::new(),
+            Problem::Remote { names_path: true, .. } | Problem::Forbidden(_) => String::new(),
             _ => format!("{}: ", self.path),
         }
     }
@@ -131,6 +131,8 @@ pub enum Problem {
     Remote {
         /// Its status.
         status: Status,
+        /// Whether the text says on what: that of a server does. One about the whole connection need not.
+        names_path: bool,
         /// What it says.
         error: Box<dyn std::error::Error + Send + Sync>,
     },

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use ftpq_proto::{Escaped, Status, commands::con::Successor};
+use ftpq_proto::{Escaped, Status, codec::clipped, commands::con::Successor};
 use quinn::{ConnectionError, Endpoint, TransportErrorCode, VarInt};
 use rustls::pki_types::CertificateDer;
 
@@ -130,7 +130,7 @@ pub enum Closed {
     ByPeer {
         /// For programs.
         status: Status,
-        /// For a person, as the peer sent it.
+        /// For a person, as the peer sent it, cut to what a message may hold.
         reason: String,
     },
     /// Nothing was heard for [`crate::tuning::IDLE`].
@@ -162,7 +162,7 @@ impl From<ConnectionError> for Closed {
                 Ok(0) => Closed::Goodbye,
                 code => Closed::ByPeer {
                     status: code.map_or(Status::Internal, Status::from),
-                    reason: String::from_utf8_lossy(&close.reason).into_owned(),
+                    reason: clipped(&String::from_utf8_lossy(&close.reason)).into(),
                 },
             },
             ConnectionError::TimedOut => Closed::TimedOut,
@@ -180,7 +180,7 @@ impl From<ConnectionError> for Closed {
             ConnectionError::TransportError(error) if error.code == TransportErrorCode::crypto(NO_COMMON_ALPN) => {
                 Closed::Version
             }
-            other => Closed::Transport(other.to_string()),
+            other => Closed::Transport(clipped(&other.to_string()).into()),
         }
     }
 }

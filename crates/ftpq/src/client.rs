@@ -82,7 +82,8 @@ impl Client {
             self.links.entry(server.clone()).or_default().push(link);
         }
         let links = self.links.get(server).map(Vec::as_slice).unwrap_or_default();
-        Ok(Arc::new(Remote::spread(first, links.iter().take(count).skip(1).cloned())))
+        let remote = Remote::spread(first, links.iter().take(count).skip(1).cloned());
+        Ok(Arc::new(remote.with_most_names(self.global.max_names)))
     }
 
     /// A session on `server`: the one that is open, or a new one.
@@ -177,6 +178,7 @@ impl Client {
             ticket: None,
             learn: Some(self.learner(server)),
             patience: Duration::from_secs(self.global.timeout),
+            answers_within: Duration::from_secs(self.global.patience),
         })
     }
 

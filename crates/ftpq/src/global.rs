@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
+use ftpq_client::limits;
 
 /// The port of servers named without one.
 pub(crate) const DEFAULT_PORT: u16 = 4433;
@@ -33,6 +34,14 @@ pub(crate) struct Global {
     #[arg(long, global = true, env = "FTPQ_TIMEOUT", default_value_t = 8, value_name = "SECONDS",
         value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(crate) timeout: u64,
+    /// Seconds that a server may take for one answer, or one block of a file, once connected
+    #[arg(long, global = true, env = "FTPQ_PATIENCE", default_value_t = limits::ANSWER.as_secs(), value_name = "SECONDS",
+        hide_short_help = true, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) patience: u64,
+    /// Names that a server may list in one folder or tree: one that goes on is not believed
+    #[arg(long, global = true, env = "FTPQ_MAX_NAMES", default_value_t = limits::NAMES, value_name = "N",
+        hide_short_help = true)]
+    pub(crate) max_names: u64,
     /// No progress and no summary
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,

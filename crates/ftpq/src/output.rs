@@ -18,10 +18,25 @@ pub(crate) fn say(line: impl fmt::Display) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// One JSON object on a line of its own.
+/// One JSON object on a line of its own. Whoever reads it is mostly a program, but may be a terminal: what
+/// does not print is escaped.
 pub(crate) fn json_line(value: &serde_json::Value) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "{value}")
+    writeln!(out, "{}", printable(&value.to_string()))
+}
+
+/// The same JSON without control and format characters. serde escapes those of ASCII; all others can stand
+/// in strings alone.
+fn printable(json: &str) -> String {
+    let mut printable = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            ' '..='~' => printable.push(c),
+            _ if c.escape_debug().len() == 1 => printable.push(c),
+            _ => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| printable += &format!("\\u{unit:04x}")),
+        }
+    }
+    printable
 }
 
 /// An entry for programs.
@@ -143,4 +158,18 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 fn terminal_width() -> u16 {
     rustix::termios::tcgetwinsize(io::stdout()).map_or(80, |size| if size.ws_col == 0 { 80 } else { size.ws_col })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_the_same_and_drives_no_terminal() {
+        let value = json!({ "\u{9b}31m": "\u{1b}[2J\u{202e}\u{7f}\u{e0001}\n", "name": "Olá 世界 🦀 \"x\" \\u{9b}" });
+        let line = printable(&value.to_string());
+        assert!(line.chars().all(|c| c.escape_debug().len() == 1 || c == '"' || c == '\\'), "{line}");
+        assert!(line.contains("Olá 世界 🦀") && line.contains("\\udb40\\udc01"), "{line}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&line).unwrap(), value);
+    }
 }

@@ -100,7 +100,7 @@ impl Bars {
     /// An error with its path as it was typed.
     pub(crate) fn describe(&self, error: &CopyError) -> String {
         match &error.error.problem {
-            ftpq_storage::Problem::Remote { error, .. } => error.to_string(),
+            ftpq_storage::Problem::Remote { names_path: true, error, .. } => error.to_string(),
             problem => format!("{}: {problem}", self.shown(error.side, &error.error.path)),
         }
     }

@@ -63,9 +63,12 @@ impl Process {
         self.child.try_wait().expect("a child can be waited for").is_some()
     }
 
-    /// The most memory that it ever had resident, in KiB; `None` once it has ended.
+    /// The most memory that it ever had resident, in KiB; `None` before it has begun and once it has ended.
     pub(crate) fn peak_memory_kib(&self) -> Option<u64> {
-        self.number("status", "VmHWM:")
+        // Until it runs its own program it has this process's memory (vfork).
+        let program = |process: &str| fs::read_link(format!("/proc/{process}/exe")).ok();
+        let begun = program(&self.child.id().to_string())? != program("self")?;
+        if begun { self.number("status", "VmHWM:") } else { None }
     }
 
     /// The memory that it has resident now, in KiB; 0 once it has ended.

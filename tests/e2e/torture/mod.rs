@@ -5,6 +5,7 @@
 //! names; `FTPQ_SEED` sets it. It repeats what was chosen, not how the processes raced.
 
 mod disk;
+mod evil;
 mod flood;
 mod hogs;
 mod kills;

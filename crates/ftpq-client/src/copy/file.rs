@@ -4,6 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ftpq_proto::{RemotePath, limits::WHOLE_MAX};
 use ftpq_storage::{NewFile, Opened, Reader};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Copy, CopyError, Pause, Side, large::Large};
 use crate::progress::FileId;
@@ -20,8 +21,8 @@ pub(super) struct FileCopy<'a> {
     pub(super) copy: &'a Copy,
     pub(super) source: &'a RemotePath,
     pub(super) target: &'a RemotePath,
-    /// Its folder may not be made yet, and it was planned with its folder.
-    in_tree: bool,
+    /// In a tree: its folder may not be made yet, and it was planned with its folder.
+    room: Option<Room>,
     /// Whether the first attempt came as far as to know the size.
     started: bool,
     /// An attempt was cut while it was being committed: it may be there already.
@@ -37,10 +38,10 @@ impl<'a> FileCopy<'a> {
         id: FileId,
         source: &'a RemotePath,
         target: &'a RemotePath,
-        in_tree: bool,
+        room: Option<Room>,
     ) -> Self {
         let moved = Moved { copy, id, bytes: Mutex::default() };
-        Self { copy, source, target, in_tree, started: false, may_be_there: false, large: None, moved }
+        Self { copy, source, target, room, started: false, may_be_there: false, large: None, moved }
     }
 
     /// Copies the file, again where it is interrupted.
@@ -63,7 +64,7 @@ impl<'a> FileCopy<'a> {
     }
 
     async fn attempt(&mut self) -> Result<Copied, CopyError> {
-        match self.copy.from.open_up_to(self.source, WHOLE_MAX).await.map_err(|error| Side::Source.of(error))? {
+        match self.open().await? {
             Opened::Whole(reader) => {
                 self.start(reader.info().size);
                 if self.large.take().is_some() {
@@ -85,9 +86,29 @@ impl<'a> FileCopy<'a> {
         }
     }
 
+    /// Opens the file. In a tree, one that is larger than was listed waits for its room, and not while it holds
+    /// a stream: what comes on that would fill the window of those that have theirs.
+    async fn open(&mut self) -> Result<Opened, CopyError> {
+        loop {
+            let opened = self.copy.from.open_up_to(self.source, WHOLE_MAX).await;
+            let opened = opened.map_err(|error| Side::Source.of(error))?;
+            let size = match &opened {
+                Opened::Whole(reader) => reader.info().size,
+                Opened::Large(info) => info.size,
+            };
+            match &mut self.room {
+                Some(room) if !room.suffices(size) => {
+                    drop(opened);
+                    room.take_most(self.copy).await;
+                }
+                _ => return Ok(opened),
+            }
+        }
+    }
+
     fn start(&mut self, size: u64) {
         if !std::mem::replace(&mut self.started, true) {
-            if !self.in_tree {
+            if self.room.is_none() {
                 self.copy.progress.planned(1, size);
             }
             self.copy.progress.started(self.moved.id, self.source, size);
@@ -123,9 +144,41 @@ impl<'a> FileCopy<'a> {
 
     /// Within a tree, a file may overtake the making of its folder.
     pub(super) fn parents(&self) -> bool {
-        self.copy.options.parents || self.in_tree
+        self.copy.options.parents || self.room.is_some()
     }
 }
+
+/// A file's part of the memory that those of a tree share.
+pub(super) struct Room(Option<OwnedSemaphorePermit>);
+
+impl Room {
+    pub(super) fn new(memory: OwnedSemaphorePermit) -> Self {
+        Self(Some(memory))
+    }
+
+    /// What a file of `size` bytes holds in buffers, in KiB.
+    pub(super) fn weight_of(size: u64) -> u32 {
+        (size / 1024).clamp(SMALLEST_KIB.into(), LARGEST_KIB.into()) as u32
+    }
+
+    fn suffices(&self, size: u64) -> bool {
+        self.0.as_ref().is_none_or(|memory| memory.num_permits() >= Self::weight_of(size) as usize)
+    }
+
+    /// Gives back what there is first, so that nobody waits for anybody who waits.
+    async fn take_most(&mut self, copy: &Copy) {
+        self.0 = None;
+        // The semaphore is never closed.
+        self.0 = copy.memory.clone().acquire_many_owned(LARGEST_KIB).await.ok();
+    }
+}
+
+/// What a small file holds, whatever its size: its task, its stream, its messages.
+const SMALLEST_KIB: u32 = 16;
+
+/// What a large file holds, whatever its size: some extents, each two blocks here and a window's worth in
+/// the connection.
+const LARGEST_KIB: u32 = 4 * 1024;
 
 /// How far a file has come.
 pub(super) struct Moved<'a> {

@@ -14,6 +14,7 @@
 //! [`Remote`](crate::Remote) makes one attempt to connect for each time it is asked for something.
 
 mod file;
+mod folders;
 mod large;
 mod links;
 mod persistence;
@@ -43,6 +44,7 @@ pub use self::{
     pipe::{Input, Output, Pipe, PipeError},
 };
 use crate::{
+    limits,
     progress::{FileId, Progress},
     session::CallError,
 };
@@ -149,7 +151,9 @@ impl CopyError {
         match self.status() {
             Status::NoSpace => self.side == Side::Target,
             Status::NotAuthorised => true,
-            _ => self.call_error().is_some_and(|error| error.is_interruption() || error.is_connecting()),
+            _ => self.call_error().is_some_and(|error| {
+                error.is_interruption() || error.is_connecting() || matches!(error, CallError::TooMany(_))
+            }),
         }
     }
 
@@ -196,7 +200,7 @@ impl Copy {
             progress,
             next_id: AtomicU64::new(0),
             persistence: Persistence::new(options.retry_for),
-            memory: Arc::new(Semaphore::new(MEMORY_KIB as usize)),
+            memory: Arc::new(Semaphore::new(limits::BUFFERS_KIB as usize)),
             files: Arc::new(Semaphore::new(options.parallel.max(1) as usize)),
         })
     }
@@ -204,7 +208,7 @@ impl Copy {
     /// Copies the file `source` to `target`.
     pub async fn file(self: &Arc<Self>, source: &RemotePath, target: &RemotePath) -> Result<Summary, CopyError> {
         let id = self.next_id();
-        let copied = FileCopy::new(self, id, source, target, false).run().await;
+        let copied = FileCopy::new(self, id, source, target, None).run().await;
         match copied {
             Ok(Copied { bytes, resumed }) => {
                 self.progress.finished(id);
@@ -249,9 +253,6 @@ pub async fn follow(storage: &dyn Storage, path: &RemotePath) -> Result<Followed
 
 /// Extents in flight that fill a connection's windows: more would only be sent again after a cut.
 pub const EXTENTS_PER_CONNECTION: u32 = 4;
-
-/// What all files in flight may hold in buffers.
-const MEMORY_KIB: u32 = 16 * 1024;
 
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,10 @@ use tokio::{
 };
 
 use super::{CopyError, Options, Side, Summary, persistence::Persistence};
-use crate::progress::{FileId, Progress};
+use crate::{
+    limits,
+    progress::{FileId, Progress},
+};
 
 /// Something to read to its end.
 #[async_trait]
@@ -120,14 +123,15 @@ impl Pipe {
         let file = Pinned { path: source.clone(), version: info.version, extents };
         // What is being read is read to its end, however long the output takes: a stream that stands
         // still would be given up. The permits bound what is in memory.
-        let room = Semaphore::new(AHEAD);
+        let ahead = (limits::PIPED / extents.length()).max(1) as usize;
+        let room = Semaphore::new(ahead);
         let parts = extents.iter().map(async |extent| {
             let permit = room.acquire().await;
             (self.extent(&file, extent).await, permit)
         });
         let (send, mut received) = mpsc::unbounded_channel();
         let read = async {
-            let mut parts = pin!(stream::iter(parts).buffered(AHEAD));
+            let mut parts = pin!(stream::iter(parts).buffered(ahead));
             while let Some(part) = parts.next().await {
                 if send.send(part).is_err() {
                     break;
@@ -210,10 +214,7 @@ async fn on_blocking_thread<T: Send + 'static>(
     spawn_blocking(work).await.map_err(failed)
 }
 
-/// Extents that are in memory at a time, read or being read: one to write and two to come.
-const AHEAD: usize = 3;
-
-/// Bytes of a part at the most, of which a few are in memory at a time: enough for files of 1 TiB.
+/// Bytes of a part at the most, all of which are in memory at a time: enough for files of 1 TiB.
 const PART_MAX: u64 = 64 * 1024 * 1024;
 
 /// A pipe is one file.

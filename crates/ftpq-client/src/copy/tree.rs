@@ -10,35 +10,28 @@ use tokio::{
     task::{JoinError, JoinSet},
 };
 
-use super::{Copied, Copy, CopyError, FileCopy, Followed, LeftOut, Pause, Side, Summary, links};
-use crate::progress::FileId;
+use super::{
+    Copied, Copy, CopyError, FileCopy, Followed, LeftOut, Pause, Side, Summary,
+    file::Room,
+    folders::{Folder, Seen, Waiting},
+    links,
+};
+use crate::{limits, progress::FileId};
 
 pub(super) struct Walk {
     copy: Arc<Copy>,
     summary: Summary,
     tasks: JoinSet<Done>,
-    /// Folders to go through.
-    folders: Vec<Folder>,
-    /// How folders are to be once all is in them: with [`super::Options::preserve`] alone.
+    /// The folders that are being gone through, each in the one before.
+    open: Vec<Folder>,
+    waiting: Waiting,
+    /// How folders that were gone through are to be, and what that takes in memory.
     attributes: Vec<(RemotePath, Attributes)>,
-    /// Folders that could not be made.
+    attributes_bytes: usize,
+    /// [`limits::ATTRIBUTES`]
+    pub(super) attributes_most: usize,
+    /// Folders that could not be made, and are not in `attributes` therefore.
     missing: HashSet<RemotePath>,
-}
-
-/// A folder of the tree.
-struct Folder {
-    /// No link is on this path.
-    source: RemotePath,
-    target: RemotePath,
-    /// How many folders of the tree hold it.
-    depth: usize,
-    /// The folders that were gone through to get here, itself included, where links are followed.
-    chain: Option<Arc<Chain>>,
-}
-
-struct Chain {
-    source: RemotePath,
-    above: Option<Arc<Chain>>,
 }
 
 /// How one task of a walk ended.
@@ -79,8 +72,11 @@ impl Walk {
             copy,
             summary: Summary::default(),
             tasks: JoinSet::new(),
-            folders: Vec::new(),
+            open: Vec::new(),
+            waiting: Waiting::default(),
             attributes: Vec::new(),
+            attributes_bytes: 0,
+            attributes_most: limits::ATTRIBUTES,
             missing: HashSet::new(),
         }
     }
@@ -94,20 +90,40 @@ impl Walk {
     }
 
     async fn walk(&mut self, source: RemotePath, target: RemotePath) -> Result<(), Fatal> {
+        let mut first = Folder::first(source, target);
         if self.copy.options.preserve {
             let copy = self.copy.clone();
-            match again(&copy, Side::Source, || copy.from.stat(&source)).await {
-                Ok(root) => self.will_have(&target, &root),
+            match again(&copy, Side::Source, || copy.from.stat(&first.source)).await {
+                Ok(root) => (first.mode, first.mtime) = (root.mode, root.mtime),
                 // Nor can it be listed.
                 Err(error) => return self.fail(None, error),
             }
         }
-        self.push(source, target, None);
-        while let Some(folder) = self.folders.pop() {
-            self.make_folder(folder.target.clone()).await?;
-            self.folder(&folder).await?;
+        self.enter(first).await?;
+        while let Some(folder) = self.open.last_mut() {
+            match folder.next(&mut self.waiting) {
+                Some(below) => self.enter(below).await?,
+                None => self.leave().await?,
+            }
         }
         self.set_attributes().await
+    }
+
+    async fn enter(&mut self, mut folder: Folder) -> Result<(), Fatal> {
+        self.make_folder(folder.target.clone()).await?;
+        self.folder(&mut folder).await?;
+        self.open.push(folder);
+        Ok(())
+    }
+
+    /// The innermost folder was gone through, with all that is in it.
+    async fn leave(&mut self) -> Result<(), Fatal> {
+        if let Some(Folder { target, mode, mtime, .. }) = self.open.pop().filter(|_| self.copy.options.preserve) {
+            let attributes = Attributes { mode: Some(mode), mtime: Some(mtime) };
+            self.attributes_bytes += size_of::<(RemotePath, Attributes)>() + target.as_relative_bytes().len();
+            self.attributes.push((target, attributes));
+        }
+        if self.attributes_bytes > self.attributes_most { self.set_attributes().await } else { Ok(()) }
     }
 
     /// Waits until nothing is in flight.
@@ -118,29 +134,13 @@ impl Walk {
         Ok(())
     }
 
-    /// A folder in `above`, or the tree's own.
-    fn push(&mut self, source: RemotePath, target: RemotePath, above: Option<&Folder>) {
-        let chain = self.copy.options.follow_links.then(|| {
-            let above = above.and_then(|above| above.chain.clone());
-            Arc::new(Chain { source: source.clone(), above })
-        });
-        let depth = above.map_or(0, |above| above.depth + 1);
-        self.folders.push(Folder { source, target, depth, chain });
-    }
-
-    fn will_have(&mut self, target: &RemotePath, source: &Entry) {
-        if self.copy.options.preserve {
-            let attributes = Attributes { mode: Some(source.mode), mtime: Some(source.mtime) };
-            self.attributes.push((target.clone(), attributes));
-        }
-    }
-
     /// Once nothing is in flight, as whatever comes into a folder changes its time; and the deepest folders
     /// first, as what a folder's mode forbids must be over by then.
     async fn set_attributes(&mut self) -> Result<(), Fatal> {
         self.settle().await?;
         let mut folders = std::mem::take(&mut self.attributes);
-        folders.retain(|(target, _)| !self.missing.contains(target));
+        self.attributes_bytes = 0;
+        folders.retain(|(target, _)| !self.missing.remove(target));
         folders.sort_by_cached_key(|(target, _)| Reverse(target.depth()));
         let mut level = None;
         for (target, attributes) in folders {
@@ -160,7 +160,7 @@ impl Walk {
 
     /// Goes through one folder. Interrupted, it begins again and passes over what it has seen. A
     /// folder that cannot be read fails alone.
-    async fn folder(&mut self, folder: &Folder) -> Result<(), Fatal> {
+    async fn folder(&mut self, folder: &mut Folder) -> Result<(), Fatal> {
         let copy = self.copy.clone();
         let mut pause = Pause::new();
         let mut seen = Seen::default();
@@ -176,15 +176,15 @@ impl Walk {
         }
     }
 
-    async fn pages(&mut self, folder: &Folder, seen: &mut Seen) -> Result<(), Stop> {
+    async fn pages(&mut self, folder: &mut Folder, seen: &mut Seen) -> Result<(), Stop> {
         let failed = |error| Stop::Listing(Side::Source.of(error));
         let mut listing = self.copy.from.list(&folder.source).await.map_err(failed)?;
         while let Some(mut page) = listing.next_page().await.map_err(failed)? {
-            page.retain(|entry| !seen.contains(entry));
+            // What comes of a page that was begun is seen to: nothing but the end of the walk stops it.
+            page.retain(|entry| seen.add(entry));
             self.plan(&page);
             for entry in page {
                 self.entry(&entry, folder).await?;
-                seen.insert(entry);
             }
         }
         Ok(())
@@ -196,7 +196,7 @@ impl Walk {
         self.copy.progress.planned(count, bytes);
     }
 
-    async fn entry(&mut self, entry: &Entry, folder: &Folder) -> Result<(), Fatal> {
+    async fn entry(&mut self, entry: &Entry, folder: &mut Folder) -> Result<(), Fatal> {
         // Only a folder's own listing has names; a server that says otherwise is not followed.
         let Some(name) = &entry.name else { return Ok(()) };
         let below = |folder: &RemotePath, side: Side| {
@@ -209,28 +209,40 @@ impl Walk {
         match entry.kind {
             Kind::Link if self.copy.options.follow_links => self.follow(entry, source, target, folder).await,
             Kind::Link => self.keep_link(entry, source, target, folder).await,
-            _ => self.found(entry, source, target, folder).await,
+            Kind::Folder if self.copy.options.follow_links && self.is_open(&source, folder) => {
+                self.leave_out(&source, LeftOut::Loop);
+                Ok(())
+            }
+            Kind::Folder => self.found_folder(entry, name, None, folder),
+            _ => self.found(entry, source, target).await,
         }
     }
 
-    /// Something that is no link.
-    async fn found(
+    /// Something that is neither link nor folder.
+    async fn found(&mut self, entry: &Entry, source: RemotePath, target: RemotePath) -> Result<(), Fatal> {
+        match entry.kind {
+            Kind::File => self.copy_file(source, target, entry.size).await,
+            _ => {
+                self.leave_out(&source, LeftOut::Special);
+                Ok(())
+            }
+        }
+    }
+
+    /// A folder: it waits for its turn. `real` is where it is if a link led there.
+    fn found_folder(
         &mut self,
         entry: &Entry,
-        source: RemotePath,
-        target: RemotePath,
-        above: &Folder,
+        name: &Name,
+        real: Option<RemotePath>,
+        above: &mut Folder,
     ) -> Result<(), Fatal> {
-        match entry.kind {
-            Kind::File => self.copy_file(source, target, entry.size).await?,
-            Kind::Folder if Chain::holds(above.chain.as_ref(), &source) => self.leave_out(&source, LeftOut::Loop),
-            Kind::Folder => {
-                self.will_have(&target, entry);
-                self.push(source, target, Some(above));
-            }
-            Kind::Link | Kind::Other => self.leave_out(&source, LeftOut::Special),
+        if above.add(&mut self.waiting, name, real, entry) {
+            return Ok(());
         }
-        Ok(())
+        // Better now than after a part that nobody could tell from the whole.
+        let problem = Problem::Refused("holds more folders than can be kept in mind: take them in parts");
+        Err(Fatal(Side::Source.of(StorageError::new(&above.source, problem))))
     }
 
     /// A link as a link, if it leads to something in the tree.
@@ -259,36 +271,37 @@ impl Walk {
         entry: &Entry,
         source: RemotePath,
         target: RemotePath,
-        above: &Folder,
+        above: &mut Folder,
     ) -> Result<(), Fatal> {
         let copy = self.copy.clone();
-        let Some(points_to) = &entry.target else {
-            return self.fail(None, Side::Source.of(StorageError::new(&source, Problem::NotRegular)));
+        let (Some(points_to), Some(name)) = (&entry.target, &entry.name) else {
+            let error = StorageError::new(&source, Problem::NotRegular);
+            return self.fail(None, Side::Source.of(error));
         };
         match again(&copy, Side::Source, || links::follow(&*copy.from, &above.source, points_to)).await {
-            Ok(Followed::To(real, entry))
-                if entry.kind == Kind::Folder && Chain::holds(above.chain.as_ref(), &real) =>
-            {
+            Ok(Followed::To(real, entry)) if entry.kind == Kind::Folder => {
+                if !self.is_open(&real, above) {
+                    return self.found_folder(&entry, name, Some(real), above);
+                }
                 self.leave_out(&source, LeftOut::Loop);
-                Ok(())
             }
             Ok(Followed::To(real, entry)) => {
                 self.plan(std::slice::from_ref(&entry));
-                self.found(&entry, real, target, above).await
+                self.found(&entry, real, target).await?;
             }
-            Ok(Followed::Out) => {
-                self.leave_out(&source, LeftOut::LeadsOut);
-                Ok(())
-            }
-            Ok(Followed::Loop) => {
-                self.leave_out(&source, LeftOut::Loop);
-                Ok(())
-            }
+            Ok(Followed::Out) => self.leave_out(&source, LeftOut::LeadsOut),
+            Ok(Followed::Loop) => self.leave_out(&source, LeftOut::Loop),
             Err(CopyError { side, error }) => {
                 // The name that was typed or listed says more than where its link broke off.
-                self.fail(None, side.of(StorageError { path: source, ..error }))
+                self.fail(None, side.of(StorageError { path: source, ..error }))?;
             }
         }
+        Ok(())
+    }
+
+    /// Whether the folder `real` is gone through already on the way to what is in `innermost`.
+    fn is_open(&self, real: &RemotePath, innermost: &Folder) -> bool {
+        self.open.iter().chain([innermost]).any(|folder| folder.source == *real)
     }
 
     fn leave_out(&mut self, source: &RemotePath, why: LeftOut) {
@@ -299,13 +312,13 @@ impl Walk {
     /// Starts copying a file as soon as there is room for it.
     async fn copy_file(&mut self, source: RemotePath, target: RemotePath, size: u64) -> Result<(), Fatal> {
         let copy = self.copy.clone();
-        let weight = (size / 1024).clamp(SMALLEST_KIB.into(), LARGEST_KIB.into()) as u32;
         let files = self.room(copy.files.clone(), 1).await?;
-        let memory = self.room(copy.memory.clone(), weight).await?;
+        let memory = self.room(copy.memory.clone(), Room::weight_of(size)).await?;
         let id = copy.next_id();
         self.tasks.spawn(async move {
-            let copied = FileCopy::new(&copy, id, &source, &target, true).run().await;
-            drop((files, memory));
+            let room = Room::new(memory);
+            let copied = FileCopy::new(&copy, id, &source, &target, Some(room)).run().await;
+            drop(files);
             let what = What::File(copied.as_ref().copied().unwrap_or_default());
             Done { id: Some(id), what, result: copied.map(drop) }
         });
@@ -365,7 +378,9 @@ impl Walk {
                 self.summary.kept += 1;
             }
             Err(error) => {
-                if let What::Folder(target) = what {
+                if let What::Folder(target) = what
+                    && self.copy.options.preserve
+                {
                     self.missing.insert(target);
                 }
                 return self.fail(id, error);
@@ -399,19 +414,6 @@ impl Walk {
     }
 }
 
-impl Chain {
-    /// Whether `source` was gone through already on the way here.
-    fn holds(mut chain: Option<&Arc<Chain>>, source: &RemotePath) -> bool {
-        while let Some(folder) = chain {
-            if folder.source == *source {
-                return true;
-            }
-            chain = folder.above.as_ref();
-        }
-        false
-    }
-}
-
 /// Does something on one side, again where it is interrupted.
 async fn again<T, F>(copy: &Copy, side: Side, mut attempt: impl FnMut() -> F) -> Result<T, CopyError>
 where
@@ -419,39 +421,3 @@ where
 {
     copy.persistence.again(|| attempt().map_err(move |error| side.of(error))).await
 }
-
-/// The names in a folder that were dealt with, as long as they fit.
-#[derive(Default)]
-struct Seen {
-    names: HashSet<Name>,
-    bytes: usize,
-    /// More than is kept: this folder cannot be begun again.
-    overflown: bool,
-}
-
-impl Seen {
-    fn contains(&self, entry: &Entry) -> bool {
-        entry.name.as_ref().is_some_and(|name| self.names.contains(name))
-    }
-
-    fn insert(&mut self, entry: Entry) {
-        let Some(name) = entry.name else { return };
-        self.bytes += name.as_bytes().len() + size_of::<Name>();
-        self.overflown |= self.bytes > SEEN_MAX;
-        if self.overflown {
-            self.names = HashSet::new();
-        } else {
-            self.names.insert(name);
-        }
-    }
-}
-
-/// Bytes of names that are remembered of one folder: some 400,000 of them.
-const SEEN_MAX: usize = 16 * 1024 * 1024;
-
-/// What a small file holds, whatever its size: its task, its stream, its messages.
-const SMALLEST_KIB: u32 = 16;
-
-/// What a large file holds, whatever its size: some extents, each two blocks here and a window's worth in
-/// the connection.
-const LARGEST_KIB: u32 = 4 * 1024;

@@ -7,11 +7,14 @@ use std::{
     sync::Arc,
 };
 
-use ftpq_proto::{Entry, Kind, RemotePath};
+use anyhow::Context;
+use ftpq_client::limits;
+use ftpq_proto::{Entry, Kind, Name, RemotePath};
 use ftpq_storage::Storage;
 
 use crate::{
     client::Client,
+    exit::{self, Ended},
     output::{columns, entry_json, json_line, long_line, suffix},
     target::Target,
 };
@@ -42,27 +45,71 @@ pub(crate) async fn run(client: &mut Client, mut args: Args) -> anyhow::Result<(
     for path in &args.paths {
         let (server, path) = client.locate(&Target::parse(path, client.global.port)?)?;
         let storage = client.storage(&server).await?;
-        let mut folders = vec![path];
-        while let Some(folder) = folders.pop() {
+        let (mut next, mut waiting) = (Some(path), Waiting::default());
+        while let Some(folder) = next {
             if headings && !args.json {
                 writeln!(io::stdout(), "{folder}:")?;
             }
-            let below = list(&storage, &folder, &args).await?;
+            let below = list(&storage, &folder, &args, &mut waiting).await?;
             if headings && !args.json {
                 writeln!(io::stdout())?;
             }
-            if args.recursive {
-                folders.extend(below.into_iter().rev());
-            }
+            waiting.open.push((folder, below));
+            next = waiting.next()?;
         }
     }
     Ok(())
 }
 
-/// Lists one folder, or the one thing that `path` is. Returns the folders in it.
-async fn list(storage: &Arc<dyn Storage>, path: &RemotePath, args: &Args) -> anyhow::Result<Vec<RemotePath>> {
+/// Folders that are still to be listed. What they take in memory is bounded: the server may be hostile.
+#[derive(Default)]
+struct Waiting {
+    /// Each folder on the way down, with those in it that wait, the next last.
+    open: Vec<(RemotePath, Vec<Name>)>,
+    bytes: usize,
+}
+
+impl Waiting {
+    /// Makes room for one more of the folders in `above`.
+    fn add(&mut self, above: &RemotePath, name: &Name) -> anyhow::Result<()> {
+        self.bytes += cost(name);
+        if self.bytes <= limits::WAITING {
+            return Ok(());
+        }
+        let message = format!("{above}: holds more folders than can be kept in mind: list them in parts");
+        Err(Ended::with(exit::FAILED, message))
+    }
+
+    fn next(&mut self) -> anyhow::Result<Option<RemotePath>> {
+        while let Some((folder, below)) = self.open.last_mut() {
+            if let Some(name) = below.pop() {
+                self.bytes -= cost(&name);
+                return Ok(Some(below_of(folder, &name)?));
+            }
+            self.open.pop();
+        }
+        Ok(None)
+    }
+}
+
+/// Bytes of a name, with those that keeping it takes.
+fn cost(name: &Name) -> usize {
+    name.as_bytes().len() + 3 * size_of::<Name>()
+}
+
+fn below_of(folder: &RemotePath, name: &Name) -> anyhow::Result<RemotePath> {
+    folder.join(name).with_context(|| folder.to_string())
+}
+
+/// Lists one folder, or the one thing that `path` is. With -R, returns the folders in it, the first last.
+async fn list(
+    storage: &Arc<dyn Storage>,
+    path: &RemotePath,
+    args: &Args,
+    waiting: &mut Waiting,
+) -> anyhow::Result<Vec<Name>> {
     let mut listing = storage.list(path).await?;
-    let (mut folders, mut shown) = (Vec::new(), Vec::new());
+    let (mut folders, mut shown, mut shown_bytes) = (Vec::new(), Vec::new(), 0);
     let mut sorting = !args.json;
     // Set when the listing is of `path` itself: the folder that it lies in.
     let mut lies_in = None;
@@ -76,18 +123,21 @@ async fn list(storage: &Arc<dyn Storage>, path: &RemotePath, args: &Args) -> any
                 continue;
             }
             if args.recursive && entry.kind == Kind::Folder {
-                folders.push(path.join(name)?);
+                below_of(path, name)?;
+                waiting.add(path, name)?;
+                folders.push(name.clone());
             }
+            shown_bytes += entry.page_bytes();
             shown.push(entry);
         }
-        if shown.len() > SORTED_MAX {
+        if shown_bytes > SORTED_MAX {
             sorting = false;
         }
         if !sorting {
             print(&mut shown, lies_in.as_ref().unwrap_or(path), args)?;
         }
     }
-    folders.sort();
+    folders.sort_by(|a, b| b.cmp(a));
     print(&mut shown, lies_in.as_ref().unwrap_or(path), args)?;
     Ok(folders)
 }
@@ -120,5 +170,5 @@ fn print(entries: &mut Vec<Entry>, folder: &RemotePath, args: &Args) -> anyhow::
     Ok(())
 }
 
-/// Entries that are held back to be sorted: a few megabytes of them.
-const SORTED_MAX: usize = 10_000;
+/// Bytes of entries that are held back to be sorted: at least some thousands, mostly tens of thousands.
+const SORTED_MAX: usize = 4 * 1024 * 1024;

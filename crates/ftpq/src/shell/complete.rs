@@ -1,6 +1,6 @@
 //! Tab: commands first, then names on the side that the command is about.
 
-use ftpq_proto::{Kind, UserPath};
+use ftpq_proto::{Escaped, Kind, UserPath};
 use rustyline::{
     Context, Helper,
     completion::{Completer, FilenameCompleter, Pair, Quote, escape, extract_word, unescape},
@@ -9,7 +9,7 @@ use rustyline::{
     validate::Validator,
 };
 
-use super::editor::Questions;
+use super::editor::{PATIENCE, Questions};
 use crate::client::Client;
 
 /// Completes words.
@@ -62,27 +62,34 @@ impl Hinter for Words {
 }
 
 /// The names in the remote folder that was typed, folders with a slash. Names that could not be
-/// typed back are left out.
+/// shown or typed back are left out.
 pub(super) async fn remote_names(client: &mut Client, folder: &str) -> Vec<String> {
     let list = async {
         let server = client.server(None)?;
         let path = client.resolve(&server, &UserPath::new(folder)?)?;
         let mut listing = client.storage(&server).await?.list(&path).await?;
-        let mut names = Vec::new();
+        let (mut names, mut listed) = (Vec::new(), 0);
         while let Some(page) = listing.next_page().await? {
+            listed += page.len();
             for entry in page {
                 let name = entry.name.as_ref().and_then(|name| std::str::from_utf8(name.as_bytes()).ok());
-                let Some(name) = name.filter(|name| !name.chars().any(char::is_control)) else { continue };
+                let Some(name) = name.filter(|name| prints(name)) else { continue };
                 names.push(if entry.kind == Kind::Folder { format!("{name}/") } else { name.into() });
             }
-            if names.len() > MOST {
+            if listed > MOST {
                 break;
             }
         }
         names.sort();
         anyhow::Ok(names)
     };
-    list.await.unwrap_or_default()
+    // The editor waits no longer either, and then nothing else could be typed.
+    tokio::time::timeout(PATIENCE, list).await.map(Result::unwrap_or_default).unwrap_or_default()
+}
+
+/// Whether `name` is shown as it is. The editor escapes nothing.
+fn prints(name: &str) -> bool {
+    Escaped::new(name).to_string().replace("\\\\", "\\") == name
 }
 
 /// More names help nobody who presses Tab.

@@ -103,4 +103,4 @@ impl Questions {
 }
 
 /// Nobody holds a key for longer.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);

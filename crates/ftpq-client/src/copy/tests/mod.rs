@@ -15,7 +15,7 @@ use ftpq_transport::{Closed, ConnectError};
 
 use tokio::{sync::watch, time::sleep};
 
-use super::*;
+use super::{file::Room, *};
 
 /// Where an operation on a file is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -110,7 +110,10 @@ fn check(
         Some(times) if *times > 0 => {
             *times -= 1;
             let error = error();
-            Err(StorageError::new(path, Problem::Remote { status: error.status(), error: Box::new(error) }))
+            Err(StorageError::new(
+                path,
+                Problem::Remote { status: error.status(), names_path: true, error: Box::new(error) },
+            ))
         }
         _ => Ok(()),
     }
@@ -516,4 +519,54 @@ async fn folders_get_their_attributes_last_and_the_deepest_first() {
     assert!(attributes.iter().all(|(what, _)| *what == "attributes"));
     let depths: Vec<_> = attributes.iter().map(|(_, path)| path.depth()).collect();
     assert_eq!(depths, [[4; 10].as_slice(), &[3; 10], &[2; 10], &[1]].concat());
+}
+
+/// Of very many folders not all are kept in mind until the end.
+#[tokio::test(start_paused = true)]
+async fn folders_that_are_done_may_get_their_attributes_before_the_end() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for i in 0..20 {
+        fs::create_dir_all(from.path().join(format!("{i}/a/b"))).unwrap();
+        fs::write(from.path().join(format!("{i}/a/f")), b"x").unwrap();
+        fs::set_permissions(from.path().join(format!("{i}/a")), fs::Permissions::from_mode(0o500 + i)).unwrap();
+    }
+    fs::write(to.path().join("7"), b"in the way").unwrap();
+    let (source, target) = (Arc::new(LocalFs::open(from.path()).unwrap()), Cutting::new(to.path(), &[]));
+    let options = Options { preserve: true, ..OPTIONS };
+    let mut walk = Walk::new(Copy::new(source, target.clone(), options, Arc::new(())));
+    walk.attributes_most = 500;
+    let summary = walk.run(RemotePath::root(), RemotePath::root()).await.unwrap();
+    assert_eq!((summary.files, summary.failed), (19, 4));
+    let done = target.done.lock().unwrap();
+    for (index, (what, folder)) in done.iter().enumerate().filter(|(_, (what, _))| *what == "attributes") {
+        let after = &done[index + 1..];
+        assert!(after.iter().all(|(_, path)| !path.starts_with(folder)), "{what} of {folder}");
+    }
+    let first = done.iter().position(|(what, _)| *what == "attributes").unwrap();
+    assert!(done[first..].iter().any(|(what, _)| *what == "file"), "all of them came last");
+    for i in (0..20).filter(|i| *i != 7) {
+        for folder in [format!("{i}"), format!("{i}/a"), format!("{i}/a/b")] {
+            let [from, to] = [&from, &to].map(|root| fs::metadata(root.path().join(&folder)).unwrap());
+            assert_eq!((from.mode(), from.mtime_nsec()), (to.mode(), to.mtime_nsec()), "{folder}");
+        }
+    }
+}
+
+/// What a file holds in memory is counted by what it turns out to be, not by what its listing said.
+#[tokio::test(start_paused = true)]
+async fn a_file_that_is_larger_than_was_listed_waits_for_room() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fs::write(from.path().join("f"), vec![1; 3 << 20]).unwrap();
+    let [from, to] = [&from, &to].map(|folder| Arc::new(LocalFs::open(folder.path()).unwrap()));
+    let copy = Copy::new(from, to.clone(), OPTIONS, Arc::new(()));
+    let all = copy.memory.clone().acquire_many_owned(crate::limits::BUFFERS_KIB - 16).await.unwrap();
+    let room = Room::new(copy.memory.clone().acquire_many_owned(16).await.unwrap());
+    let path = "f".parse().unwrap();
+    let mut copying = std::pin::pin!(FileCopy::new(&copy, copy.next_id(), &path, &path, Some(room)).run());
+    // The clock moves on only when nothing else does.
+    tokio::time::timeout(Duration::from_secs(60), &mut copying).await.unwrap_err();
+    drop(all);
+    assert_eq!(copying.await.unwrap().bytes, 3 << 20);
+    assert_eq!(copy.memory.available_permits(), crate::limits::BUFFERS_KIB as usize);
 }

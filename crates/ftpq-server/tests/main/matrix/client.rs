@@ -134,9 +134,7 @@ impl Client {
             args
         };
         map(match order {
-            Order::Con => match serialized(&crate::support::con_with(&[ftpq_proto::VERSION])) {
-                args => return args,
-            },
+            Order::Con => return serialized(&crate::support::con_with(&[ftpq_proto::VERSION])),
             Order::List | Order::Cd | Order::Stat | Order::Dwld => vec![path],
             Order::DwldUpTo => vec![path, ("up_to", 1000.into()), ("sparse", true.into())],
             Order::Upld { overwrite, parents } => vec![

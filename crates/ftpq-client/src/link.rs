@@ -331,6 +331,7 @@ mod tests {
                 agent: "test/1".into(),
                 ticket: None,
                 learn: Some(Arc::new(move |key, next| learnt.lock().unwrap().push((key, next)))),
+                answers_within: Duration::from_secs(60),
                 patience: PATIENCE,
             }
         }

@@ -77,7 +77,7 @@ impl Listener {
 
     /// Takes connections as `identity` from now on. Those that are there go on.
     ///
-    /// What [`remember_across_restarts`] made of the former identity stays until the next start.
+    /// What `remember_across_restarts` made of the former identity stays until the next start.
     pub fn change_identity(&self, identity: &Identity) -> Result<(), rustls::Error> {
         let crypto = crypto(identity)?;
         // Each attempt is accepted with a copy of this: the endpoint itself need not know.

@@ -174,7 +174,9 @@ mod tests {
         let mut seen = Seen::default();
         let named = |index: usize| entry(Some(name(index)), 0);
         assert!((0..limits::SEEN).all(|index| seen.add(&named(index))));
-        assert!(!seen.overflown && seen.add(&named(limits::SEEN)) && seen.overflown);
+        assert!(!seen.overflown);
+        assert!(seen.add(&named(limits::SEEN)));
+        assert!(seen.overflown);
         assert!(seen.add(&named(7)));
         let mut seen = Seen::default();
         assert!(seen.add(&named(7)) && !seen.add(&named(7)) && seen.add(&named(8)));

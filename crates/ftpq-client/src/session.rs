@@ -352,7 +352,14 @@ mod tests {
         for status in [Status::TimedOut, Status::Unavailable, Status::Cancelled] {
             assert!(CallError::BrokenOff(status).is_interruption(), "{status}");
         }
-        for status in [Status::Exists, Status::Forbidden, Status::Changed, Status::DigestMismatch, Status::NoSpace] {
+        for status in [
+            Status::Exists,
+            Status::Forbidden,
+            Status::Changed,
+            Status::DigestMismatch,
+            Status::NoSpace,
+            Status::OverQuota,
+        ] {
             assert!(!refused(status).is_interruption(), "{status}");
             assert!(!CallError::BrokenOff(status).is_interruption(), "{status}");
         }

@@ -167,7 +167,9 @@ mod tests {
         let rate = bytes as f64 / began.elapsed().as_secs_f64();
         assert!((rate / RATE_MIN as f64 - 1.0).abs() < 0.01, "{rate}");
         let (least, most) = (moved.iter().min().unwrap(), moved.iter().max().unwrap());
-        assert!(most - least <= 1, "{least} to {most}");
+        // The first one that runs also takes what was not used before.
+        let saved = 1 + RATE_MIN / PIECE as u64;
+        assert!(most - least <= 1 + saved, "{least} to {most}");
     }
 
     #[tokio::test(start_paused = true)]

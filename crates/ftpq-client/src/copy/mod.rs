@@ -149,7 +149,7 @@ impl CopyError {
     /// Whether nothing else can succeed either.
     pub fn is_fatal(&self) -> bool {
         match self.status() {
-            Status::NoSpace => self.side == Side::Target,
+            Status::NoSpace | Status::OverQuota => self.side == Side::Target,
             Status::NotAuthorised => true,
             _ => self.call_error().is_some_and(|error| {
                 error.is_interruption() || error.is_connecting() || matches!(error, CallError::TooMany(_))

@@ -331,8 +331,9 @@ impl LocalStaging {
         let flushed = self.staged.flush_once(|| sys.fsync(file));
         let published = flushed.and_then(|()| self.target.publish_named(name, file, self.overwrite));
         published.map_err(|problem| {
-            // Only what is private is gone on with.
+            // Only what is private is gone on with. Its journal was cut off, and is kept on being written to.
             let _ = fs::fchmod(file, PRIVATE_FILE);
+            let _ = self.staged.write_journal();
             // Somebody has removed its folder, and it with that.
             if matches!(problem, Problem::NotFound) { Problem::NoUpload } else { problem }
         })?;

@@ -437,12 +437,13 @@ async fn a_server_with_another_key_and_a_full_disk_are_not_tried_again() {
     let key = ftpq_transport::Identity::generate().unwrap().fingerprint();
     static KEY: std::sync::OnceLock<ftpq_transport::Fingerprint> = std::sync::OnceLock::new();
     KEY.set(key).unwrap();
-    let errors: [(fn() -> CallError, Status); 2] = [
+    fn refused(status: Status) -> CallError {
+        CallError::Refused(ftpq_proto::message::Failed { status, message: "full".into() })
+    }
+    let errors: [(fn() -> CallError, Status); 3] = [
         (|| CallError::Connect(Arc::new(ConnectError::Untrusted { key: *KEY.get().unwrap() })), Status::NotAuthorised),
-        (
-            || CallError::Refused(ftpq_proto::message::Failed { status: Status::NoSpace, message: "full".into() }),
-            Status::NoSpace,
-        ),
+        (|| refused(Status::NoSpace), Status::NoSpace),
+        (|| refused(Status::OverQuota), Status::OverQuota),
     ];
     for (error, status) in errors {
         let mut target = Cutting::new(to.path(), &[("f0", Cut::Create, 1)]);

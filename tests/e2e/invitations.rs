@@ -191,8 +191,7 @@ fn a_ticket_goes_to_no_other_server() {
 #[test]
 fn a_secret_stands_nowhere() {
     let mut world = World::new();
-    let talkative = world.home_program().args(["-vvv", "serve"]).arg(world.served());
-    world.start_program_at(talkative, "127.0.0.1:0".parse().unwrap());
+    world.start_program(world.server_program().arg("-vvv"));
     let [used, open] = ["bob", "carol"].map(|name| ticket(&world, &[name]));
     spend(&world.stranger(), &used).unwrap();
     assert_eq!(spend(&world.path("other"), &used), Err(Status::BadTicket));

@@ -142,21 +142,6 @@ fn replacing_needs_the_right_to_delete() {
     client(&["put", "file", "--to", "new"]).ok();
 }
 
-/// A drop box: one may bring, and see nothing.
-#[test]
-fn whoever_may_only_write_can_only_write() {
-    let world = World::serving();
-    world.authorise(&world.stranger(), "name=guest rights=write");
-    fs::write(world.work().join("file"), pattern(10)).unwrap();
-    let client = |args: &[&str]| world.client_of(&world.stranger()).arg("--accept-new").args(args).run();
-    client(&["put", "file", "--to", "delivery"]).ok();
-    client(&["put", "file", "--to", "in/"]).ok();
-    client(&["ls"]).fails(4, "may not list");
-    client(&["stat", "delivery"]).fails(4, "may not list");
-    client(&["get", "delivery"]).fails(4, "may not read");
-    holds(world.served().join("in/file"), 10);
-}
-
 #[test]
 fn a_root_of_ones_own_is_all_that_one_sees() {
     let world = World::serving();

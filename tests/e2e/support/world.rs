@@ -96,9 +96,9 @@ impl World {
         self.server = Some(start(self.home_program(), address));
     }
 
-    /// Starts a server, put together so far, at `address`.
-    pub(crate) fn start_program_at(&mut self, program: Program, address: SocketAddr) {
-        self.server = Some(program.args(["--listen", &address.to_string()]).serve());
+    /// Starts a server that was put together elsewhere.
+    pub(crate) fn start_program(&mut self, program: Program) {
+        self.server = Some(program.serve());
     }
 
     /// Kills the server.

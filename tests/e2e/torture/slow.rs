@@ -27,7 +27,10 @@ use crate::support::{Hostile, HostileKey, Place, RawClient, World, hostile, patt
 #[test]
 fn t17_slow_peers_get_nowhere_and_hold_up_nobody() {
     let torture = Torture::of("t17");
-    let world = World::serving();
+    let mut world = World::new();
+    // What is freed is given back at once. glibc's threshold grows by itself to what was ever freed, and then what is
+    // resident says little of what is in use.
+    world.start_program(world.server_program().env("MALLOC_MMAP_THRESHOLD_", "65536"));
     solid(&world.served().join("large"), 8 * MIB);
     fs::write(world.work().join("file"), pattern(300_000)).unwrap();
     let siege = Siege::of(&world, if torture.long { 200 } else { 100 });
@@ -35,22 +38,22 @@ fn t17_slow_peers_get_nowhere_and_hold_up_nobody() {
     let calm = RawClient::connect(&world);
     calm.con();
     let idle = torture.long.then(|| p99_of_list(&calm));
-    let (files, before) = (world.server().process.open_files().len(), world.server().process.memory_kib());
-    let mut after_first = None;
-    for round in torture.rounds(8, 5) {
-        let began = Instant::now();
+    let process = &world.server().process;
+    let (files, before) = (process.open_files().len(), process.memory_kib());
+    let mut most = before + KEPT;
+    for round in torture.rounds(2, 5) {
         let mut peers = siege.begin();
-        eprintln!("begun after {:?}", began.elapsed());
         works(&world);
         if let Some(idle) = idle {
             let besieged = p99_of_list(&calm);
             let ratio = besieged.as_secs_f64() / idle.as_secs_f64();
             eprintln!(
-                "round {round}: LIST takes {besieged:?} in 99 of 100 beside {} slow peers, {idle:?} beside none: {ratio:.1} times",
+                "round {round}: LIST takes {besieged:?} in 99 of 100 beside {} slow peers, {idle:?} beside none: \
+                 {ratio:.1} times",
                 5 * siege.each
             );
         }
-        // They are sent away by the server; nobody here gives up.
+        // The server sends them away; nobody here gives up.
         siege.hostile.run(all_done(&mut peers.sent_away));
         works(&world);
         if torture.long {
@@ -59,19 +62,17 @@ fn t17_slow_peers_get_nowhere_and_hold_up_nobody() {
         siege.hostile.run(async { peers.connections.iter().for_each(|peer| peer.close(0_u32.into(), b"")) });
         drop(peers);
         works(&world);
-        let process = &world.server().process;
         until("the server has closed what it opened for them", || process.open_files().len() <= files);
-        let now = process.memory_kib();
-        eprintln!("round {round}: {before} KiB before, {now} KiB after, {:?} at the most", process.peak_memory_kib());
-        // What is kept was needed once, and is used again.
-        let most = *after_first.get_or_insert(now) + 1600 * KIB;
-        assert!(now <= most, "{now} KiB after round {round}, {most} KiB at the most");
-        assert!(now - before <= KEPT, "{now} KiB, {before} KiB before");
+        until("the server has freed what it held for them", || process.memory_kib() <= most);
+        let (now, peak) = (process.memory_kib(), process.peak_memory_kib().unwrap_or_default());
+        eprintln!("round {round}: {before} KiB before, {peak} KiB at the most, {now} KiB after");
+        // What was needed once is used again.
+        most = most.min(now + KEPT / 2);
     }
 }
 
-/// What a memory allocator may keep after the worst, in KiB.
-const KEPT: u64 = 6400 * KIB;
+/// What may stay of the worst in the corners of the memory, in KiB. It was half of a GiB.
+const KEPT: u64 = 64 * KIB;
 
 /// Who does it, with which keys, and to whom.
 struct Siege {
@@ -108,10 +109,7 @@ impl Siege {
         self.hostile.run(async {
             let mut peers = Peers { sent_away: JoinSet::new(), cut: JoinSet::new(), connections: Vec::new() };
             // Those who are cut late come first.
-            let began = Instant::now();
-            let welcomed = self.welcome().await;
-            eprintln!("welcomed {:?}", began.elapsed());
-            for (number, connection) in welcomed.into_iter().enumerate() {
+            for (number, connection) in self.welcome().await.into_iter().enumerate() {
                 match number % 3 {
                     0 => drop(peers.sent_away.spawn(half_requests(connection.clone()))),
                     1 => drop(peers.cut.spawn(unread_downloads(connection.clone()))),
@@ -205,7 +203,8 @@ async fn half_requests(connection: Connection) {
 async fn unread_downloads(connection: Connection) {
     let streams = all_streams(&connection, &request("DWLD", cbor!({ "path" => "/large" }).unwrap())).await;
     for (_send, mut recv) in streams {
-        let cut = recv.received_reset().await.unwrap();
+        // Where this side gives up first, there is nothing to see.
+        let Ok(cut) = recv.received_reset().await else { return };
         assert_eq!(cut.map(|code| code.into_inner()), Some(u64::from(Status::TimedOut.code())));
     }
 }
@@ -223,8 +222,9 @@ async fn trickled_upload(connection: Connection, number: usize) {
         }
     };
     let (answer, ()) = tokio::join!(response(&mut recv), trickle);
+    // Where this side gives up first, there is none.
     assert!(
-        matches!(answer, Some(Response::Reply(Reply::Error(Failed { status: Status::TimedOut, .. })))),
+        matches!(answer, None | Some(Response::Reply(Reply::Error(Failed { status: Status::TimedOut, .. })))),
         "{answer:?}"
     );
 }
@@ -257,13 +257,11 @@ fn assert_timed_out(end: &ConnectionError) {
 
 /// All that an honest client wants.
 fn works(world: &World) {
-    let began = Instant::now();
     world.ftpq(["put", "-f", "file", "--to", "/honest"]).ok();
     world.ftpq(["get", "-f", "/honest", "--to", "fetched"]).ok();
     assert!(fs::read(world.work().join("fetched")).unwrap() == pattern(300_000));
     assert_eq!(world.ftpq(["ls", "/"]).ok().lines(), ["honest", "large"]);
     world.ftpq(["rm", "/honest"]).ok();
-    eprintln!("works in {:?}", began.elapsed());
 }
 
 fn p99_of_list(client: &RawClient) -> Duration {

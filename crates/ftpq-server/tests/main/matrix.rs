@@ -20,7 +20,10 @@ use self::{
 use crate::support::TestServer;
 
 const MINE: &[u8] = b"alice's own";
-const SECRET: &[u8] = b"nobody's business";
+/// As long as [`TO_BOBS_FILE`]: a file of the same size is looked at more closely.
+const SECRET: &[u8] = b"secret!\n";
+
+const TO_BOBS_FILE: &str = "../bob/f";
 
 const ORDERS: [Order; 32] = [
     Order::Con,
@@ -85,7 +88,7 @@ fn tree(outside: &str) -> Folder {
         ("out-link", link(outside)),
         ("out-file-link", link(&format!("{outside}/f"))),
         ("bob-link", link("../bob")),
-        ("bob-file-link", link("../bob/f")),
+        ("bob-file-link", link(TO_BOBS_FILE)),
         ("up", link("..")),
         ("dangling", link("new")),
         ("loop", link("loop")),

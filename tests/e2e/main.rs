@@ -9,10 +9,14 @@
 #![allow(clippy::print_stderr)]
 
 mod audit;
+mod clients;
 mod commands;
 mod config;
+mod drop_box;
 mod failures;
 mod interrupts;
+mod invitations;
+mod limits;
 mod memory;
 mod privileges;
 mod progress;

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ciborium::Value;
 use ftpq_proto::{
-    Digest,
+    Digest, codec,
     message::{Response, Trailer},
 };
 use ftpq_storage::{BLOCK, Reader, Upload};
-use ftpq_transport::{RecvHalf, SendHalf, tuning};
+use ftpq_transport::{RecvHalf, SendError, SendHalf, tuning};
 use serde::Serialize;
 
 use crate::{
@@ -47,9 +47,12 @@ impl Exchange {
     }
 
     /// Sends one part of a result that comes in parts.
-    pub async fn item<T: Serialize>(&mut self, item: &T) -> Result<(), Failure> {
+    pub async fn item<T: Serialize>(&mut self, item: T) -> Result<(), Failure> {
         self.in_phase(Phase::Open)?;
-        Ok(self.send.frame(&Response::Item(value(item)?)).await?)
+        // Where the peer is slow, its bytes alone are kept, and not what they were made of.
+        let frame = codec::encode(&Response::Item(value(&item)?)).map_err(SendError::from)?;
+        drop(item);
+        Ok(self.send.block(frame.into()).await?)
     }
 
     /// Sends `head`, then the file, then its digest, which is returned.

@@ -62,11 +62,15 @@ pub(crate) async fn run(server: Arc<Shared>, incoming: Incoming, pass: Pass) {
     let connection = match incoming.accept(SETTLE).await {
         Ok(connection) => connection,
         Err(why) => {
-            // A first packet can end it, and be sent in anybody's name.
-            if is_proved && !matches!(why, Closed::TimedOut) {
+            server.tell(Event::HandshakeFailed { remote, why: &why });
+            if !is_proved {
+                // A first packet can end it, and be sent in anybody's name. Its place is not given up before its
+                // time, or as many could come one after the other as fit on the wire.
+                let _ = timeout_at(deadline, server.draining.cancelled()).await;
+            } else if !matches!(why, Closed::TimedOut) {
                 server.blame(remote.ip(), Offence::TurnedAway);
             }
-            return server.tell(Event::HandshakeFailed { remote, why: &why });
+            return;
         }
     };
     let session = Arc::new(Session {

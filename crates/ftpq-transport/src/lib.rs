@@ -16,6 +16,7 @@ mod connector;
 mod fingerprint;
 mod identity;
 mod listener;
+mod sieve;
 mod socket;
 mod stream;
 mod succession;

@@ -51,7 +51,7 @@ impl Listener {
     /// Binds `address` as [`bind`](Self::bind) does, for an identity that comes later.
     pub fn bind_socket(address: SocketAddr) -> Result<BoundSocket, BindError> {
         let bind = || {
-            let socket = socket::bind(address)?;
+            let socket = socket::listen(address)?;
             Ok(BoundSocket { address: socket.local_addr()?, socket })
         };
         bind().map_err(|error| BindError::Socket { address, error })

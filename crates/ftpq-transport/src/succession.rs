@@ -139,7 +139,9 @@ mod tests {
         let (old, new, said) = announced();
         let scheme = SignatureScheme::ECDSA_NISTP256_SHA256;
         let signer = old.certified.key.choose_scheme(&[scheme]).unwrap();
-        let unlabelled = statement(old.fingerprint(), new.fingerprint(), 1000).split_off(LABEL.len());
+        let (old_key, new_key) = (old.fingerprint(), new.fingerprint());
+        let unlabelled = [old_key.as_bytes().as_slice(), new_key.as_bytes(), &1000i64.to_be_bytes()].concat();
+        assert_eq!(statement(old_key, new_key, 1000), [b"ftpq/1 successor\0", unlabelled.as_slice()].concat());
         let signature = STANDARD_NO_PAD.encode(signer.sign(&unlabelled).unwrap());
         assert_eq!(checked(&old, &Successor { signature, ..said }, 0), Err(SuccessionError::Signature));
     }

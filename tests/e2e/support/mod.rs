@@ -1,6 +1,10 @@
 //! What every test stands on.
 
 mod files;
+mod flood;
+pub(crate) mod hostile;
+mod hosts;
+mod initials;
 mod lines;
 mod process;
 mod program;
@@ -14,6 +18,10 @@ mod world;
 pub(crate) use files::{
     FullDisk, all_names, assert_same_tree, fifo, holds, odd_names, pattern, solid, sparse, tree, visible_names,
 };
+pub(crate) use flood::{Flood, Sources};
+pub(crate) use hostile::{Hostile, Key as HostileKey, Place, request, response};
+pub(crate) use hosts::{Host, Hosts, Traffic};
+pub(crate) use initials::{INITIAL_LEN, Initial};
 pub(crate) use lines::Lines;
 pub(crate) use process::{PATIENCE, Process, as_soon_as, until};
 pub(crate) use program::{Program, Run, Running};

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    path::PathBuf,
     process::{Child, ExitStatus},
     thread,
     time::{Duration, Instant},
@@ -65,6 +66,24 @@ impl Process {
     /// The most memory that it ever had resident, in KiB; `None` once it has ended.
     pub(crate) fn peak_memory_kib(&self) -> Option<u64> {
         self.number("status", "VmHWM:")
+    }
+
+    /// The memory that it has resident now, in KiB; 0 once it has ended.
+    pub(crate) fn memory_kib(&self) -> u64 {
+        self.number("status", "VmRSS:").unwrap_or(0)
+    }
+
+    /// Where its open files lead: paths, and names such as `socket:[7]`.
+    pub(crate) fn open_files(&self) -> Vec<PathBuf> {
+        let folder = fs::read_dir(format!("/proc/{}/fd", self.child.id()));
+        // One may be closed while they are looked at.
+        folder.map(|files| files.filter_map(|file| fs::read_link(file.ok()?.path()).ok()).collect()).unwrap_or_default()
+    }
+
+    /// What it was started with, as everybody on this machine can see it.
+    pub(crate) fn command_line(&self) -> String {
+        let bytes = fs::read(format!("/proc/{}/cmdline", self.child.id())).expect("it runs");
+        String::from_utf8_lossy(&bytes).replace('\0', " ")
     }
 
     /// Bytes that it has read from files so far.

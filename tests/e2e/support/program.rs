@@ -15,7 +15,7 @@ use std::{
 
 use rustix::process::Signal;
 
-use super::{Lines, PATIENCE, Process, Server};
+use super::{Host, Lines, PATIENCE, Process, Server};
 
 /// ftpq, about to be run. It sees none of this process's environment but the search path.
 pub(crate) struct Program {
@@ -76,10 +76,22 @@ impl Program {
     }
 
     /// As another user of this machine.
-    pub(crate) fn user(mut self, program: &Path, uid: u32) -> Self {
+    pub(crate) fn user(self, program: &Path, uid: u32) -> Self {
         use std::os::unix::process::CommandExt;
         let mut command = Command::new(program);
-        command.args(self.command.get_args()).env_clear().uid(uid).gid(uid);
+        command.uid(uid).gid(uid);
+        self.become_of(command)
+    }
+
+    /// On another host.
+    pub(crate) fn on(self, host: &Host) -> Self {
+        let command = host.command(self.command.get_program());
+        self.become_of(command)
+    }
+
+    /// The same, with `command` before the arguments.
+    fn become_of(mut self, mut command: Command) -> Self {
+        command.args(self.command.get_args()).env_clear();
         command.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         command.current_dir(self.command.get_current_dir().expect("every program has a folder"));
         self.command = command;

@@ -27,7 +27,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(super) fn started(mut child: Child) -> Self {
+    /// The one that `child` is, once it says where it listens.
+    pub(crate) fn started(mut child: Child) -> Self {
         let screen = Lines::of(child.stdout.take().expect("it is a pipe"));
         let log = child.stderr.take().map_or_else(|| Lines::of(io::empty()), Lines::of);
         let process = Process::new(child);

@@ -11,7 +11,7 @@ use std::{
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::{Program, Run, Server};
+use super::{Host, Program, Run, Server};
 
 /// A home, a folder to work in, a folder that is served, and, mostly, a server.
 pub(crate) struct World {
@@ -34,11 +34,16 @@ impl World {
 
     /// With a server and files in memory, if that holds `bytes` twice; on disk otherwise.
     pub(crate) fn in_memory(bytes: u64) -> Self {
-        let memory = Path::new("/dev/shm");
-        let free = rustix::fs::statvfs(memory).map(|space| space.f_bavail * space.f_frsize).unwrap_or(0);
-        let mut world = if free > bytes.saturating_mul(5) / 2 { Self::at(memory) } else { Self::new() };
+        let mut world = Self::roomy(bytes);
         world.start();
         world
+    }
+
+    /// The same without a server.
+    pub(crate) fn roomy(bytes: u64) -> Self {
+        let memory = Path::new("/dev/shm");
+        let free = rustix::fs::statvfs(memory).map(|space| space.f_bavail * space.f_frsize).unwrap_or(0);
+        if free > bytes.saturating_mul(5) / 2 { Self::at(memory) } else { Self::new() }
     }
 
     fn at(place: &Path) -> Self {
@@ -52,6 +57,18 @@ impl World {
     /// Starts the server, on a port of the system's choice.
     pub(crate) fn start(&mut self) {
         self.server = Some(self.server_program().serve());
+    }
+
+    /// Starts the server on another host, on all of its addresses.
+    pub(crate) fn start_on(&mut self, host: &Host) {
+        let program = self.home_program().arg("serve").arg(self.served()).args(["--listen", "[::]:0"]);
+        self.server = Some(program.on(host).serve());
+    }
+
+    /// The client with this home, about to be run on another host on the server of the hosts.
+    pub(crate) fn client_on(&self, host: &Host, home: &Path) -> Program {
+        let server = format!("{}:{}", host.server, self.server().address.port());
+        self.client_of(home).env("FTPQ_SERVER", server).on(host)
     }
 
     /// Starts a server of another folder.
@@ -77,6 +94,11 @@ impl World {
     pub(crate) fn replace_server(&mut self, start: impl FnOnce(Program, String) -> Server) {
         let address = self.server.take().expect("a server").address.to_string();
         self.server = Some(start(self.home_program(), address));
+    }
+
+    /// Starts a server, put together so far, at `address`.
+    pub(crate) fn start_program_at(&mut self, program: Program, address: SocketAddr) {
+        self.server = Some(program.args(["--listen", &address.to_string()]).serve());
     }
 
     /// Kills the server.
@@ -170,9 +192,14 @@ impl World {
 
     /// Adds `options` for the client with this home to the list of clients.
     pub(crate) fn authorise(&self, home: &Path, options: &str) {
+        self.authorise_key(&self.key_of(home), options);
+    }
+
+    /// The same for a key that lies in no home.
+    pub(crate) fn authorise_key(&self, key: &str, options: &str) {
         let file = self.authorized_clients();
         let list = fs::read_to_string(&file).unwrap_or_default();
-        fs::write(&file, format!("{list}{} {options}\n", self.key_of(home))).unwrap();
+        fs::write(&file, format!("{list}{key} {options}\n")).unwrap();
     }
 
     pub(crate) fn authorized_clients(&self) -> PathBuf {

@@ -5,11 +5,15 @@
 //! names; `FTPQ_SEED` sets it. It repeats what was chosen, not how the processes raced.
 
 mod disk;
+mod flood;
+mod hogs;
 mod kills;
 mod links;
 mod networks;
 mod oracle;
 mod restarts;
+mod revocation;
+mod slow;
 mod versions;
 
 use std::{env, ops::Range, thread};

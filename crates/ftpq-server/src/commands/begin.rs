@@ -31,7 +31,7 @@ impl Handler for Begin {
         let file = LargeFile { extents, owner: owner(cx), fresh, apart, sparse, overwrite, same, parents };
         let Some(staging) = cx.storage().begin(&path, file).await? else { return Ok(Begun { upload: None }) };
         for page in staging.held().chunks(HELD_PAGE_MAX) {
-            exchange.item(&Held { extents: page.to_vec() }).await?;
+            exchange.item(Held { extents: page.to_vec() }).await?;
         }
         Ok(Begun { upload: Some(staging.id()) })
     }

@@ -20,7 +20,7 @@ impl Handler for List {
             Ok(listing) => listing,
             Err(error) if error.status() == Status::NotFolder => {
                 let entry = cx.storage().stat(&path).await?;
-                exchange.item(&Page { entries: vec![entry] }).await?;
+                exchange.item(Page { entries: vec![entry] }).await?;
                 return Ok(Listed { path, folder: false, count: 1 });
             }
             Err(error) => return Err(error.into()),
@@ -28,7 +28,7 @@ impl Handler for List {
         let mut count = 0;
         while let Some(entries) = listing.next_page().await? {
             count += entries.len() as u64;
-            exchange.item(&Page { entries }).await?;
+            exchange.item(Page { entries }).await?;
         }
         Ok(Listed { path, folder: true, count })
     }

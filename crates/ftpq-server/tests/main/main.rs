@@ -9,6 +9,7 @@ mod detour;
 mod extents;
 mod guard;
 mod limits;
+mod matrix;
 mod rights;
 mod service;
 mod support;

@@ -59,6 +59,13 @@ impl TestServer {
         Self::start_in(outer, extend).await
     }
 
+    /// With its folder in memory, where there is such a place: for those that change it thousands of times.
+    pub(crate) async fn start_in_memory() -> Self {
+        let outer = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        fs::create_dir(outer.path().join("served")).unwrap();
+        Self::start_in(outer, |builder| builder).await
+    }
+
     /// Another process, so to say, with the same folder and the same clients.
     pub(crate) async fn restart(self) -> Self {
         let (outer, stopped) = self.begin_to_stop();

@@ -172,6 +172,9 @@ fn version(stat: &Stat) -> Version {
     Version::from(Digest::from(*hasher.finalize().as_bytes()))
 }
 
+/// Bytes of the first block: it waits here until somebody asks for it, and there may be many that wait.
+const FIRST_BLOCK: usize = 64 * 1024;
+
 /// An open file and how far the part that is wanted was read.
 struct Cursor {
     sys: Sys,
@@ -191,7 +194,8 @@ impl Cursor {
     fn step(mut self: Box<Self>) -> Result<Step, Problem> {
         self.pass_hole();
         let until = self.holes.as_slice().first().map_or(self.length, |hole| hole.offset);
-        let wanted = until.saturating_sub(self.done).min(BLOCK as u64) as usize;
+        let most = if self.done == 0 { FIRST_BLOCK } else { BLOCK };
+        let wanted = until.saturating_sub(self.done).min(most as u64) as usize;
         let mut block = Vec::with_capacity(wanted);
         while block.len() < wanted {
             let offset = self.start + self.done + block.len() as u64;

@@ -13,7 +13,7 @@ use ftpq_handler::Limits;
 use ftpq_proto::{RemotePath, Rights};
 use ftpq_server::{
     access::{AccessFile, Invitation, Offer, parse_name, parse_networks, parse_rate, parse_root, parse_time},
-    units::parse_bytes,
+    units::{bytes_text, parse_bytes},
 };
 use ftpq_transport::{Identity, Ticket};
 use ipnet::IpNet;
@@ -77,6 +77,9 @@ struct Networks(Vec<IpNet>);
 pub(crate) fn run(home: &Home, global: &Global, mut args: Args) -> anyhow::Result<()> {
     if args.name.is_none() {
         ask(&mut args)?;
+    }
+    if let Some(expires) = args.expires.filter(|expires| *expires <= Timestamp::now()) {
+        return Err(Ended::usage(format!("--expires {expires}: that is over: nobody would be let in")));
     }
     let identity = match &global.identity {
         Some(file) => Identity::load(file)?,
@@ -149,11 +152,12 @@ fn ask(args: &mut Args) -> anyhow::Result<()> {
         question("Rights", &args.rights.to_string(), |text| text.parse::<Rights>().map_err(|e| e.to_string()))?;
     args.root = question("Folder that it sees", &args.root.to_string(), parse_root)?;
     let quota = |text: &str| match text {
-        "none" => Ok(None),
+        NO_QUOTA => Ok(None),
         text => parse_bytes(text).map(Some).map_err(|error| error.to_string()),
     };
-    args.quota = question("Quota in bytes, as 10G", "none", quota)?;
-    args.valid = question("The ticket is good for", "10m", parse_duration)?;
+    let given = args.quota.map_or_else(|| NO_QUOTA.into(), bytes_text);
+    args.quota = question("Quota in bytes, as 10G", &given, quota)?;
+    args.valid = question("The ticket is good for", &duration_text(args.valid), parse_duration)?;
     Ok(())
 }
 
@@ -194,15 +198,16 @@ fn own_address(port: u16) -> anyhow::Result<ServerName> {
     ServerName::parse(&host, port).context("cannot tell this machine's address: name it with --address")
 }
 
+/// As [`parse_duration`] reads it.
+fn duration_text(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let (unit, letter) = UNITS.into_iter().rfind(|(unit, _)| seconds.is_multiple_of(*unit)).unwrap_or((1, 's'));
+    format!("{}{letter}", seconds / unit)
+}
+
 /// `90s`, `10m`, `12h` or `7d`.
 fn parse_duration(text: &str) -> Result<Duration, String> {
-    let unit = match text.chars().next_back() {
-        Some('s') => 1,
-        Some('m') => 60,
-        Some('h') => 60 * 60,
-        Some('d') => 24 * 60 * 60,
-        _ => 0,
-    };
+    let unit = UNITS.into_iter().find(|(_, letter)| text.ends_with(*letter)).map_or(0, |(unit, _)| unit);
     let number = text.get(..text.len().saturating_sub(1)).and_then(|digits| digits.parse::<u32>().ok());
     match number.map(|number| u64::from(number) * unit) {
         Some(seconds) if (1..=LONGEST).contains(&seconds) => Ok(Duration::from_secs(seconds)),
@@ -213,6 +218,12 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 fn networks(text: &str) -> Result<Networks, String> {
     parse_networks(text).map(Networks)
 }
+
+/// Seconds of each unit, the shortest first.
+const UNITS: [(u64, char); 4] = [(1, 's'), (60, 'm'), (60 * 60, 'h'), (24 * 60 * 60, 'd')];
+
+/// How it is said that there is no quota.
+const NO_QUOTA: &str = "none";
 
 /// What a client is called that was given no name.
 const GUEST: &str = "guest";
@@ -228,6 +239,7 @@ mod tests {
     fn times_are_read_as_people_write_them() {
         for (text, seconds) in [("90s", 90), ("10m", 600), ("12h", 43_200), ("7d", 604_800)] {
             assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)));
+            assert_eq!(duration_text(Duration::from_secs(seconds)), text);
         }
         for bad in ["", "m", "10", "-1m", "0s", "366d", "10é", "1.5h", "99999999999d"] {
             assert!(parse_duration(bad).is_err(), "{bad}");

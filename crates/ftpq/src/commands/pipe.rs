@@ -66,7 +66,7 @@ fn end(
             Err(match error {
                 PipeError::Copy(error) if transfer.leaves_alone(&error) => return Ok(exit::OK),
                 PipeError::Copy(error) => {
-                    let message = bars.describe(&error) + hint(error.status());
+                    let message = bars.describe(&error) + hint(&error);
                     Ended::with(exit::code_of_status(error.status()), message)
                 }
                 PipeError::Pipe(error) if error.kind() == io::ErrorKind::BrokenPipe => {

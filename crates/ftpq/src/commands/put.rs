@@ -142,8 +142,14 @@ impl Place {
         }
         let kind = match to.stat(&path).await {
             Ok(entry) => Some(entry.kind),
+            Err(error) if error.status() == Status::NotFound => None,
             // A drop box takes files without showing what is there.
-            Err(error) if matches!(error.status(), Status::NotFound | Status::Forbidden) => None,
+            Err(error) if error.status() == Status::Forbidden && sources == 1 => None,
+            Err(error) if error.status() == Status::Forbidden => {
+                return Err(Ended::usage(format!(
+                    "{path}: several things need a folder: end it with / to put them there"
+                )));
+            }
             Err(error) => return Err(error.into()),
         };
         if sources > 1 && kind != Some(Kind::Folder) {

@@ -93,7 +93,7 @@ impl TransferArgs {
                 Err(error) if alone || error.is_fatal() => {
                     bars.abandon();
                     let code = exit::code_of_status(error.status());
-                    let message = bars.describe(&error) + hint(error.status());
+                    let message = bars.describe(&error) + hint(&error);
                     return Err(Ended::with(code, message));
                 }
                 Err(error) => {
@@ -133,9 +133,11 @@ impl TransferArgs {
 }
 
 /// What to do about a status, in the options of `put` and `get`.
-pub(super) fn hint(status: Status) -> &'static str {
-    match status {
+pub(super) fn hint(error: &CopyError) -> &'static str {
+    match error.status() {
         Status::Exists => " (-f replaces it)",
+        // Whoever may not list the target could not know.
+        Status::IsFolder if error.side == Side::Target => " (end it with / to put things there)",
         Status::IsFolder => " (-r takes folders)",
         Status::Changed => " (run it again when it rests)",
         Status::Unavailable => " (try again)",

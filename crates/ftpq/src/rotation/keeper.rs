@@ -189,7 +189,7 @@ mod tests {
         let rotation = Rotation { file: folder.path().join("identity/server.pem"), make: true };
         let identity = rotation.load(Timestamp::now()).unwrap();
         let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into(), &identity).unwrap();
-        let keeper = Keeper::start(rotation.clone(), identity, &[listener.clone()]);
+        let keeper = Keeper::start(rotation.clone(), identity, std::slice::from_ref(&listener));
         (folder, rotation, listener, keeper)
     }
 

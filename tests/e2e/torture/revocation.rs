@@ -191,13 +191,19 @@ impl Scene {
         let before = log().iter().filter(|line| is_it(line)).count();
         self.world.ftpq(["ls", "/honest"]).ok();
         until("the log tells of it", || log().iter().filter(|line| is_it(line)).count() > before);
-        log().iter().rposition(is_it).expect("it was there") + 1
+        log().iter().rposition(|line| is_it(line)).expect("it was there") + 1
     }
 
-    /// Waits until what was under way there when it was cut off has come to its end.
+    /// Waits until what was under way there when it was cut off has come to its end. The folder itself stays open for
+    /// as long as a connection does, and what is kept of a large upload for a while.
     fn is_quiet_in(&self, eve: &Eve) {
+        let is_kept = |file: &PathBuf| {
+            let name = file.strip_prefix(&eve.folder).unwrap_or(file).to_string_lossy();
+            name.is_empty() || name.starts_with(".ftpq-")
+        };
         let process = &self.world.server().process;
-        until("nothing is open there", || !process.open_files().iter().any(|file| file.starts_with(&eve.folder)));
+        let is_busy = |file: &PathBuf| file.starts_with(&eve.folder) && !is_kept(file);
+        until("nothing is being written there", || !process.open_files().iter().any(is_busy));
     }
 }
 

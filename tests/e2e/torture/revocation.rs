@@ -192,7 +192,7 @@ impl Scene {
         let before = log().iter().filter(|line| is_it(line)).count();
         self.world.ftpq(["ls", "/honest"]).ok();
         until("the log tells of it", || log().iter().filter(|line| is_it(line)).count() > before);
-        log().iter().rposition(|line| is_it(line)).expect("it was there") + 1
+        log().iter().rposition(is_it).expect("it was there") + 1
     }
 
     /// Waits until what was under way there when it was cut off has come to its end. The folder itself stays open for

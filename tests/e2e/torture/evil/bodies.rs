@@ -258,7 +258,7 @@ fn t14_extents_that_are_not_what_was_asked_for() {
 /// A pipe's parts are in memory until they are verified. Zeros take as much room there as anything else.
 #[test]
 fn t14_zeros_that_fill_memory() {
-    Evil::new("zeros that fill memory", |mut asked| {
+    Evil::that_lets_wait("zeros that fill memory", |mut asked| {
         Box::pin(async move {
             match asked.verb.as_str() {
                 "DWLD" => {

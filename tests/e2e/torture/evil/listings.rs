@@ -133,7 +133,7 @@ fn t14_short_names_that_fill_memory() {
 #[test]
 fn t14_sizes_that_are_no_sizes() {
     const LARGE: u64 = 1 << 30;
-    Evil::new("files that are larger than was said", |mut asked| {
+    Evil::that_lets_wait("files that are larger than was said", |mut asked| {
         Box::pin(async move {
             match (asked.verb.as_str(), asked.path.as_str()) {
                 ("LIST", "/tree") => {

@@ -1,9 +1,9 @@
 //! A hostile server, and the real client.
 //!
 //! Each [`Evil`] is one behaviour: what the server does ([`server`]), what is asked of the client, and how
-//! that must end. Whatever the server does, [`look`] looks at the same things: the client ends by itself, with the exit
-//! code and the lines that are expected and nothing that a terminal would obey, in little memory; on disk
-//! there is what is expected, and nothing else has changed anywhere.
+//! that must end. Whatever the server does, [`look`] looks at the same things: the client ends by itself,
+//! with the exit code and the lines that are expected and nothing that a terminal would obey, in little
+//! memory; on disk there is what is expected, and nothing else has changed anywhere.
 
 mod bodies;
 mod listings;
@@ -31,6 +31,8 @@ struct Evil {
     name: &'static str,
     act: Act,
     trials: Vec<Trial>,
+    /// What is asked is asked at once, of clients that wait for nothing long.
+    waits: bool,
 }
 
 /// What is asked of the client, and how that ends.
@@ -49,7 +51,12 @@ struct Trial {
 
 impl Evil {
     fn new(name: &'static str, act: Act) -> Self {
-        Self { name, act, trials: Vec::new() }
+        Self { name, act, trials: Vec::new(), waits: false }
+    }
+
+    /// One whose clients must wait, to no end.
+    fn that_lets_wait(name: &'static str, act: Act) -> Self {
+        Self { waits: true, ..Self::new(name, act) }
     }
 
     /// The client is asked this, and succeeds, unless something else is said.
@@ -89,22 +96,14 @@ impl Evil {
         self.trials.last_mut().expect("something is asked first")
     }
 
-    /// One trial after the other.
     fn run(self) {
-        self.run_side_by_side(1);
-    }
-
-    /// The same where most of the time is spent waiting.
-    fn run_at_once(self) {
-        self.run_side_by_side(self.trials.len());
-    }
-
-    fn run_side_by_side(&self, count: usize) {
         let server = EvilServer::start(self.act);
+        let at_once = if self.waits { self.trials.len() } else { 1 };
+        let patience = self.waits.then_some([("FTPQ_PATIENCE", "3"), ("FTPQ_TIMEOUT", "2")]);
         // One that fails says so itself; the others run all the same.
-        let fails = |trial: &Trial| catch_unwind(AssertUnwindSafe(|| trial.run(self.name, &server))).is_err();
+        let fails = |trial: &Trial| catch_unwind(AssertUnwindSafe(|| trial.run(self.name, &server, patience))).is_err();
         let mut failed = Vec::new();
-        for trials in self.trials.chunks(count) {
+        for trials in self.trials.chunks(at_once) {
             thread::scope(|scope| {
                 let running: Vec<_> = trials.iter().map(|trial| (trial, scope.spawn(|| fails(trial)))).collect();
                 let ended = running.into_iter().map(|(trial, thread)| (trial.asked, thread.join().unwrap()));
@@ -116,13 +115,13 @@ impl Evil {
 }
 
 impl Trial {
-    fn run(&self, name: &str, server: &EvilServer) {
+    fn run(&self, name: &str, server: &EvilServer, patience: Option<[(&str, &str); 2]>) {
         let world = world_of(server);
         let before = Everything::of(&world);
         let program = world.home_program().args(self.asked.split(' ')).input(self.input);
-        let program = program.env("FTPQ_SERVER", server.address.to_string());
-        // Nothing here is slow: what is interrupted is given up, and nobody is waited for.
-        let program = program.env("FTPQ_RETRY_FOR", "0").env("FTPQ_PATIENCE", "3").env("FTPQ_TIMEOUT", "2");
+        // What is interrupted is given up, unless something else is asked for.
+        let program = program.env("FTPQ_SERVER", server.address.to_string()).env("FTPQ_RETRY_FOR", "0");
+        let program = patience.into_iter().flatten().fold(program, |program, (name, value)| program.env(name, value));
         let look = Look::at(&format!("{name}: {}", self.asked), program.spawn());
         look.ends(self.code, &self.says);
         if let Some(prints) = &self.prints {

@@ -12,7 +12,7 @@ use super::{
 
 #[test]
 fn t14_silence() {
-    Evil::new("no answer to CON", |asked| {
+    Evil::that_lets_wait("no answer to CON", |asked| {
         Box::pin(async move {
             match asked.is("CON") {
                 true => asked.silence().await,
@@ -23,26 +23,26 @@ fn t14_silence() {
     .asked("con")
     .ends(5, ["the server did not answer and was given up (try again)"])
     // The rest is answered all the same, before anybody misses CON.
-    .asked("get file")
+    .asked("get file --timeout 30")
     .ends(0, ["got 1 file"])
     .leaves(["file"])
-    .run_at_once();
+    .run();
 
-    Evil::new("no answer to anything", |asked| Box::pin(async move { asked.silence().await }))
+    Evil::that_lets_wait("no answer to anything", |asked| Box::pin(async move { asked.silence().await }))
         .asked("con")
         .ends(5, ["the server did not answer and was given up (try again)"])
         .asked("ls")
         .ends(5, ["the server did not answer and was given up (try again)"])
         .asked("get -r tree")
         .ends(5, ["the server did not answer and was given up (try again)"])
-        .asked("put small --retry-for 3")
+        .asked("put small --retry-for 5")
         .ends(5, ["connecting again", "the server did not answer and was given up (try again)"])
-        .run_at_once();
+        .run();
 }
 
 #[test]
 fn t14_silence_after_the_welcome() {
-    Evil::new("no answer to a command", |asked| {
+    Evil::that_lets_wait("no answer to a command", |asked| {
         Box::pin(async move {
             match (asked.is("CON"), asked.path.as_str()) {
                 (true, _) | (_, "/tree" | "/") if !asked.is("LIST") => asked.honestly().await,
@@ -61,12 +61,12 @@ fn t14_silence_after_the_welcome() {
     .leaves(["tree/"])
     .asked("put middling")
     .ends(5, ["the server made no progress in time"])
-    .run_at_once();
+    .run();
 }
 
 #[test]
 fn t14_trickles() {
-    Evil::new("a trickle, and then nothing", |mut asked| {
+    Evil::that_lets_wait("a trickle, and then nothing", |mut asked| {
         Box::pin(async move {
             match (asked.verb.as_str(), asked.path.as_str()) {
                 ("LIST", "/tree") => {
@@ -111,7 +111,7 @@ fn t14_trickles() {
     .ends(5, ["/frame: the server made no progress in time"])
     .asked("get body")
     .ends(5, ["/body: the server made no progress in time"])
-    .asked("get body --retry-for 4")
+    .asked("get body --retry-for 5")
     .ends(
         5,
         ["/body: the server made no progress in time: connecting again", "/body: the server made no progress in time"],
@@ -120,13 +120,13 @@ fn t14_trickles() {
     .ends(5, ["/trailer: the server made no progress in time"])
     .asked("put middling --to /stopped")
     .ends(5, ["/stopped: the server made no progress in time"])
-    .run_at_once();
+    .run();
 }
 
 /// Until a server has settled a connection, it grants two streams and 64 KiB. This one never does more.
 #[test]
 fn t14_no_room_for_more() {
-    Evil::new("a window that is never opened", |mut asked| {
+    Evil::that_lets_wait("a window that is never opened", |mut asked| {
         Box::pin(async move {
             match asked.verb.as_str() {
                 "CON" => asked.reply(welcome()).await,
@@ -142,7 +142,7 @@ fn t14_no_room_for_more() {
     .ends(5, ["/new: the server made no progress in time"])
     .run();
 
-    Evil::new("streams that are never over", |mut asked| {
+    Evil::that_lets_wait("streams that are never over", |mut asked| {
         Box::pin(async move {
             let answer = match asked.verb.as_str() {
                 "CON" => welcome(),
@@ -162,7 +162,7 @@ fn t14_no_room_for_more() {
 /// A server that is gone before anything is done, whenever it is come back to.
 #[test]
 fn t14_connections_that_do_not_last() {
-    Evil::new("connections that do not last", |asked| {
+    Evil::that_lets_wait("connections that do not last", |asked| {
         Box::pin(async move {
             let status = match asked.path.as_str() {
                 "/unavailable" => Some(Status::Unavailable),
@@ -177,7 +177,7 @@ fn t14_connections_that_do_not_last() {
     })
     .asked("get unavailable")
     .ends(5, ["closed by the other side: unavailable (try again)"])
-    .asked("get unavailable --retry-for 1")
+    .asked("get unavailable --retry-for 3")
     .ends(
         5,
         [
@@ -185,11 +185,11 @@ fn t14_connections_that_do_not_last() {
             "closed by the other side: unavailable (try again)",
         ],
     )
-    .asked("get goodbye --retry-for 1")
+    .asked("get goodbye --retry-for 3")
     .ends(5, ["the connection was closed: connecting again", "the connection was closed (try again)"])
-    .asked("get refused --retry-for 1")
+    .asked("get refused --retry-for 3")
     .ends(4, ["closed by the other side: not-authorised"])
-    .asked("get unknown --retry-for 1")
+    .asked("get unknown --retry-for 3")
     .ends(1, ["closed by the other side: status 4294967295"])
-    .run_at_once();
+    .run();
 }

@@ -86,9 +86,9 @@ fn t14_uploads_that_nobody_wants() {
     .ends(4, ["no"])
     .asked("put middling --to /later")
     .ends(5, ["later (try again)"])
-    .asked("put middling --to /later --retry-for 1")
+    .asked("put middling --to /later --retry-for 3")
     .ends(5, ["later: connecting again", "later (try again)"])
-    .asked("put middling --to /again --retry-for 1")
+    .asked("put middling --to /again --retry-for 3")
     .ends(1, ["again: connecting again", "again"])
     .run();
 }
@@ -156,7 +156,7 @@ fn t14_extents_that_nobody_sent() {
     .ends(6, ["/committed: the digest does not match"])
     .asked("put large --to /shorter")
     .ends(6, ["/shorter: 19922944 bytes instead of the announced 20971520"])
-    .asked("put large --to /again --retry-for 1")
+    .asked("put large --to /again --retry-for 3")
     .ends(1, ["again: connecting again", "again"])
     .run();
 }

@@ -35,7 +35,7 @@ impl Default for Limits {
         Self {
             memory: 1024 * 1024 * 1024,
             connections: 2048,
-            connections_per_key: 64,
+            connections_per_key: 256,
             unknown_per_network: 64,
             retry_from: 64,
             unknown: 1024,

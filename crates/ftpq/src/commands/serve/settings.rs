@@ -48,7 +48,7 @@ pub(super) struct LimitArgs {
     /// Connections at a time [default: 2048]
     #[arg(long, value_name = "COUNT", env = "FTPQ_LIMIT_CONNECTIONS")]
     limit_connections: Option<u32>,
-    /// Of those, with one key [default: 64]
+    /// Of those, with one key [default: 256]
     #[arg(long, value_name = "COUNT", env = "FTPQ_LIMIT_CONNECTIONS_PER_KEY")]
     limit_connections_per_key: Option<u32>,
     /// Of those, from one network and with nobody known on them yet [default: 64]

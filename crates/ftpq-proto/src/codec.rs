@@ -39,7 +39,7 @@ pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, DecodeError> {
     }
     let mut rest = body;
     let value = ciborium::de::from_reader_with_recursion_limit(&mut rest, RECURSION_MAX)
-        .map_err(|error| malformed(describe(error)))?;
+        .map_err(|error| DecodeError::Malformed(describe(error)))?;
     if rest.is_empty() { Ok(value) } else { Err(DecodeError::Trailing { len: rest.len() }) }
 }
 
@@ -86,11 +86,6 @@ pub enum DecodeError {
 }
 
 /// A name that the peer gives something is part of what is wrong with it, however long it is.
-fn malformed(mut what: String) -> DecodeError {
-    what.truncate((0..=TEXT_MAX.min(what.len())).rev().find(|&end| what.is_char_boundary(end)).unwrap_or(0));
-    DecodeError::Malformed(what)
-}
-
 fn describe(error: ciborium::de::Error<std::io::Error>) -> String {
     match error {
         ciborium::de::Error::Io(_) => "it ends too early".into(),

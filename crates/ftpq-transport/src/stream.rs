@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use ftpq_proto::{
     Status,
     codec::{self, DecodeError, EncodeError, PREFIX_LEN},
@@ -122,11 +122,12 @@ impl RecvHalf {
 
     /// Receives exactly `len` raw bytes.
     pub async fn block(&mut self, len: usize) -> Result<Bytes, RecvError> {
-        let mut block = vec![0; len];
-        for part in block.chunks_mut(STALL_BYTES) {
-            timeout(STALL, self.fill(part)).await.unwrap_or(Err(RecvError::Stalled))?;
+        let mut block = BytesMut::with_capacity(len);
+        while block.len() < len {
+            let until = len.min(block.len() + STALL_BYTES);
+            timeout(STALL, self.gather(&mut block, until)).await.unwrap_or(Err(RecvError::Stalled))?;
         }
-        Ok(block.into())
+        Ok(block.freeze())
     }
 
     /// Receives the next chunk of a body of unknown length; `None` at its end.
@@ -148,6 +149,15 @@ impl RecvHalf {
     /// Tells the peer that nothing more is wanted, and why.
     pub fn stop(&mut self, status: Status) {
         let _ = self.inner.stop(VarInt::from_u32(status.code()));
+    }
+
+    /// Appends what comes until `block` is so long. Into fresh memory, which is not filled with zeros first.
+    async fn gather(&mut self, block: &mut BytesMut, until: usize) -> Result<(), RecvError> {
+        while block.len() < until {
+            let chunk = self.inner.read_chunk(until - block.len(), true).await?;
+            block.extend_from_slice(&chunk.ok_or(RecvError::Ended)?.bytes);
+        }
+        Ok(())
     }
 
     async fn fill(&mut self, mut buffer: &mut [u8]) -> Result<(), RecvError> {

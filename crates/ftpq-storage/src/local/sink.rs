@@ -1,7 +1,10 @@
 //! Bytes on their way into a part of an open file: digested, and put where they belong between the
 //! holes. Everything here blocks.
 
-use std::os::fd::BorrowedFd;
+use std::{
+    os::fd::BorrowedFd,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use ftpq_proto::{Digest, Extent, Hole, Holes};
 use rustix::{fs::FallocateFlags, io::Errno};
@@ -11,6 +14,7 @@ use crate::{error::Problem, hash::BodyHasher};
 
 pub(super) struct Sink {
     sys: Sys,
+    disk: Disk,
     hasher: BodyHasher,
     /// Where the part begins in the file, and its bytes if anybody knows.
     start: u64,
@@ -22,22 +26,26 @@ pub(super) struct Sink {
     next_hole: Option<Hole>,
 }
 
+/// One of a file's, held while bytes are written. The kernel lets one at a time write into a file, and has the
+/// others burn a processor meanwhile that a transfer has better use for.
+pub(super) type Disk = Arc<Mutex<()>>;
+
 impl Sink {
     /// For a whole file of `length` bytes.
     pub(super) fn whole(sys: Sys, length: Option<u64>, holes: &Holes) -> Self {
-        Self::new(sys, None, length, holes)
+        Self::new(sys, Disk::default(), None, length, holes)
     }
 
-    /// For one extent of a file.
-    pub(super) fn extent(sys: Sys, extent: Extent, holes: &Holes) -> Self {
-        Self::new(sys, Some(extent), Some(extent.length), holes)
+    /// For one extent of a file, whose other extents have the same `disk`.
+    pub(super) fn extent(sys: Sys, disk: Disk, extent: Extent, holes: &Holes) -> Self {
+        Self::new(sys, disk, Some(extent), Some(extent.length), holes)
     }
 
-    fn new(sys: Sys, extent: Option<Extent>, length: Option<u64>, holes: &Holes) -> Self {
+    fn new(sys: Sys, disk: Disk, extent: Option<Extent>, length: Option<u64>, holes: &Holes) -> Self {
         let mut holes = holes.iter().collect::<Vec<_>>().into_iter();
         let next_hole = holes.next();
         let start = extent.map_or(0, |extent| extent.offset);
-        Self { sys, hasher: BodyHasher::new(extent), start, length, done: 0, holes, next_hole }
+        Self { sys, disk, hasher: BodyHasher::new(extent), start, length, done: 0, holes, next_hole }
     }
 
     /// The next bytes that are in no hole.
@@ -48,6 +56,7 @@ impl Sink {
             let (bytes, rest) = block.split_at(until_hole.min(block.len() as u64) as usize);
             self.fits(bytes.len() as u64)?;
             self.hasher.update(bytes);
+            let _alone = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
             write_all(&self.sys, file, bytes, self.start + self.done)?;
             self.done += bytes.len() as u64;
             block = rest;

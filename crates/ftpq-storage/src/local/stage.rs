@@ -27,7 +27,7 @@ use super::{
     journal::{self, HEADER, LISTED},
     publish::{PRIVATE_FILE, Target, set_metadata},
     root,
-    sink::{self, Sink},
+    sink::{self, Disk, Sink},
     sys::Sys,
     write::reserve,
 };
@@ -47,6 +47,7 @@ pub(super) struct StagedFile {
     writer: RwLock<u64>,
     /// How often each extent was begun. Locked while something is done to that extent.
     begun: Vec<Mutex<u32>>,
+    disk: Disk,
     kept: Mutex<Vec<Kept>>,
     /// Whether flushing has failed. The kernel tells one flush only, so all that wait must know.
     flush_failed: Mutex<bool>,
@@ -100,6 +101,7 @@ impl StagedFile {
             extents: file.extents,
             writer: RwLock::new(0),
             begun: (0..file.extents.count()).map(|_| Mutex::default()).collect(),
+            disk: Disk::default(),
             kept: Mutex::default(),
             flush_failed: Mutex::new(false),
         };
@@ -276,7 +278,8 @@ impl LocalStaging {
             self.staged.flush()?;
         }
         self.staged.set_kept(index, Kept::default());
-        Ok(ExtentWriter { index, begun: *begun, sink: Sink::extent(self.staged.sys.clone(), extent, holes) })
+        let StagedFile { sys, disk, .. } = &*self.staged;
+        Ok(ExtentWriter { index, begun: *begun, sink: Sink::extent(sys.clone(), disk.clone(), extent, holes) })
     }
 
     pub(super) fn write(&self, writer: &mut ExtentWriter, block: &[u8]) -> Result<(), Problem> {

@@ -1,0 +1,343 @@
+//! The controller: what is counted at each packet, and what follows from it.
+
+use std::{
+    any::Any,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use quinn_proto::{
+    RttEstimator,
+    congestion::{Controller, ControllerMetrics},
+};
+
+use crate::{
+    Config, Phase, Report,
+    compete::Compete,
+    cruise::Cruise,
+    delivery::Delivery,
+    filter::{MaxByRound, MinByTime},
+    loss::Ledger,
+    round::{Round, product, quotient, scale},
+    startup::{Exit, Resume, Startup},
+};
+
+/// Congestion control for bulk transfer. Built by [`Config`]; read with [`Report::of`].
+#[derive(Clone, Debug)]
+pub struct Bulk {
+    config: Arc<Config>,
+    pub(crate) mtu: u64,
+    pub(crate) window: u64,
+    pub(crate) mode: Mode,
+    pub(crate) cruise: Cruise,
+    startup: Startup,
+    pub(crate) model: Model,
+    batch: Batch,
+    /// Bytes, as far as quinn tells.
+    in_flight: u64,
+    lost: u64,
+    /// Of the last round: the window was in use.
+    filled: bool,
+    /// Bytes below which the window does not fall on a path without a network.
+    local: u64,
+}
+
+/// What is known of the path.
+#[derive(Clone, Debug)]
+pub(crate) struct Model {
+    pub(crate) delivery: Delivery,
+    pub(crate) bandwidth: MaxByRound,
+    best: u64,
+    min_rtt: MinByTime,
+    /// Mean difference of one round-trip time from the one before.
+    pub(crate) jitter: Duration,
+    last_rtt: Option<Duration>,
+    pub(crate) round: Round,
+    pub(crate) ledger: Ledger,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Mode {
+    Startup,
+    Cruise,
+    Compete(Compete),
+}
+
+/// Acknowledgements that came together.
+#[derive(Clone, Copy, Debug, Default)]
+struct Batch {
+    bytes: u64,
+    rtt: Option<Duration>,
+}
+
+/// Datagrams that may always be in flight: with fewer, a lost one is not noticed by those after it.
+const WINDOW_MIN: u64 = 4;
+/// More is not worth its memory, and quinn does not pace what is over 4 GiB.
+const WINDOW_MAX: u64 = 1 << 30;
+/// How long a round-trip time counts as that of the empty path: BBR's ten seconds, or these rounds.
+const MIN_RTT_SPAN: Duration = Duration::from_secs(10);
+const MIN_RTT_ROUNDS: u32 = 100;
+/// Below this round-trip time there is no network, only the kernel's buffers ...
+const LOCAL_RTT: Duration = Duration::from_millis(1);
+/// ... of which so much may be used, until something is lost. They are of 4 MiB.
+const LOCAL_WINDOW: u64 = 2 * 1024 * 1024;
+/// Until the first measurement.
+const RTT_UNKNOWN: Duration = Duration::from_millis(100);
+
+impl Bulk {
+    pub(crate) fn new(config: Arc<Config>, now: Instant, mtu: u16) -> Self {
+        let mtu = u64::from(mtu).max(1);
+        let startup = Startup::new(config.remembered);
+        let mut this = Self {
+            config,
+            mtu,
+            window: 0,
+            mode: Mode::Startup,
+            cruise: Cruise::new(now),
+            startup,
+            model: Model::new(now),
+            batch: Batch::default(),
+            in_flight: 0,
+            lost: 0,
+            filled: false,
+            local: LOCAL_WINDOW,
+        };
+        this.set_window(this.config.initial_window);
+        this
+    }
+
+    pub(crate) fn report(&self) -> Report {
+        Report {
+            bandwidth: self.model.bandwidth.get(),
+            bandwidth_best: self.model.best,
+            min_rtt: self.model.min_rtt.get(),
+            delivered: self.model.delivery.delivered,
+            lost: self.lost,
+            random_loss: self.model.ledger.random(self.mtu).map(|share| (share * 1e6) as u32),
+            filled: self.filled,
+            phase: self.phase(),
+        }
+    }
+
+    fn phase(&self) -> Phase {
+        match self.mode {
+            Mode::Startup if matches!(self.startup.resume, Resume::Unvalidated(_)) => Phase::Resume,
+            Mode::Startup => Phase::Startup,
+            _ if self.cruise.draining() => Phase::Drain,
+            Mode::Cruise => Phase::Cruise,
+            Mode::Compete(_) => Phase::Compete,
+        }
+    }
+
+    pub(crate) fn set_window(&mut self, window: u64) {
+        let local = self.model.min_rtt.get().is_some_and(|rtt| rtt < LOCAL_RTT);
+        let least = (WINDOW_MIN * self.mtu).max(if local { self.local } else { 0 });
+        self.window = window.clamp(least, WINDOW_MAX);
+    }
+
+    /// What a batch of acknowledgements says while doubling.
+    fn start_up(&mut self, now: Instant, rtt: Duration, before: u64) {
+        if let Some(window) = self.startup.jump(rtt) {
+            self.set_window(self.window.max(window));
+            return;
+        }
+        if self.startup.queue(&self.model.round, self.model.min_rtt(), self.model.jitter) {
+            return self.leave_startup(now, Exit::Queue);
+        }
+        let unvalidated = matches!(self.startup.resume, Resume::Unvalidated(_));
+        if !unvalidated && before.saturating_mul(2) >= self.window {
+            self.set_window(self.window.saturating_add(self.batch.bytes));
+        }
+    }
+
+    fn leave_startup(&mut self, now: Instant, exit: Exit) {
+        let round = self.model.round;
+        let min_rtt = self.model.min_rtt();
+        let known = product(self.model.bandwidth.get(), min_rtt);
+        // A packet that waited in the queue tells how much was before it, and so what the path holds.
+        let seen = round.rtt.map_or(0, |rtt| scale(round.in_flight, min_rtt, rtt));
+        let base = match exit {
+            Exit::Queue => known.max(seen),
+            Exit::Flat | Exit::Loss => known,
+        };
+        let base = base.min(self.window);
+        self.mode = Mode::Cruise;
+        self.startup.resume = Resume::Normal;
+        if exit == Exit::Loss {
+            self.cruise.yield_share(self.share(), self.mtu);
+            self.cruise.answered(now);
+        }
+        self.drain(base, base.saturating_add(self.share()), true);
+    }
+
+    fn end_round(&mut self, now: Instant) {
+        self.filled = self.model.round.filled;
+        if self.model.round.lost == 0 {
+            self.local = (self.local.saturating_add(LOCAL_WINDOW / 64)).min(LOCAL_WINDOW);
+        }
+        match self.mode {
+            Mode::Startup => {
+                if self.startup.end_round(&self.model.round) {
+                    self.leave_startup(now, Exit::Flat);
+                }
+            }
+            Mode::Cruise | Mode::Compete(_) => self.cruise_round(now),
+        }
+        self.model.next_round();
+    }
+
+    fn on_loss(&mut self, now: Instant, sent: Instant, bytes: u64) {
+        let drained = self.model.delivery.find(sent).is_some_and(|sent| sent.drained);
+        self.model.ledger.lost(bytes, drained);
+        self.model.round.lost = self.model.round.lost.saturating_add(bytes);
+        self.lost = self.lost.saturating_add(bytes);
+        self.in_flight = self.in_flight.saturating_sub(bytes);
+        self.local = self.local.saturating_sub(self.local / 16);
+        match self.mode {
+            Mode::Startup => {
+                if self.startup.overflow(&self.model.round, self.window, self.mtu) || bytes == 0 {
+                    self.leave_startup(now, Exit::Loss);
+                }
+            }
+            Mode::Cruise | Mode::Compete(_) => self.cruise_loss(now, sent, bytes == 0),
+        }
+    }
+
+    /// Nothing came through for a long time: from the start again, with what is known of the delay.
+    fn start_over(&mut self, now: Instant) {
+        self.mode = Mode::Startup;
+        self.startup = Startup::default();
+        self.cruise = Cruise::new(now);
+        self.model.bandwidth.keep(0);
+        self.set_window(0);
+    }
+}
+
+impl Model {
+    fn new(now: Instant) -> Self {
+        Self {
+            delivery: Delivery::new(now),
+            bandwidth: MaxByRound::default(),
+            best: 0,
+            min_rtt: MinByTime::default(),
+            jitter: Duration::ZERO,
+            last_rtt: None,
+            round: Round::default(),
+            ledger: Ledger::default(),
+        }
+    }
+
+    pub(crate) fn min_rtt(&self) -> Duration {
+        self.min_rtt.get().unwrap_or(RTT_UNKNOWN)
+    }
+
+    /// The latest round-trip time.
+    pub(crate) fn rtt(&self) -> Duration {
+        self.last_rtt.unwrap_or(RTT_UNKNOWN)
+    }
+
+    /// The time that the path takes for so many bytes.
+    pub(crate) fn delay(&self, bytes: u64) -> Duration {
+        quotient(bytes, self.bandwidth.get())
+    }
+
+    fn on_rtt(&mut self, now: Instant, rtt: Duration) {
+        let span = MIN_RTT_SPAN.max(self.min_rtt().saturating_mul(MIN_RTT_ROUNDS));
+        self.min_rtt.insert(now, rtt, span);
+        if let Some(last) = self.last_rtt {
+            self.jitter = (self.jitter.saturating_mul(15).saturating_add(last.abs_diff(rtt))) / 16;
+        }
+        self.last_rtt = Some(rtt);
+    }
+
+    fn on_rate(&mut self, rate: u64, limited: bool) {
+        self.round.rate = self.round.rate.max(rate);
+        if !limited || rate > self.bandwidth.get() {
+            self.bandwidth.insert(rate);
+            self.best = self.best.max(rate);
+        }
+    }
+
+    fn next_round(&mut self) {
+        self.round = Round::default();
+        self.bandwidth.next_round();
+    }
+}
+
+impl Controller for Bulk {
+    fn on_sent(&mut self, now: Instant, bytes: u64, _: u64) {
+        self.in_flight = self.in_flight.saturating_add(bytes);
+        let rtt = self.model.min_rtt();
+        let drained = self.cruise.draining();
+        self.model.delivery.on_sent(now, rtt, self.window, self.in_flight, drained);
+    }
+
+    fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, _: bool, _: &RttEstimator) {
+        let rtt = now.saturating_duration_since(sent).max(Duration::from_micros(1));
+        let found = self.model.delivery.on_ack(now, sent, bytes);
+        self.model.ledger.delivered(bytes, found.is_some_and(|found| found.drained));
+        self.model.round.delivered = self.model.round.delivered.saturating_add(bytes);
+        self.model.round.on_packet(rtt, found);
+        self.batch.bytes = self.batch.bytes.saturating_add(bytes);
+        // Of packets that are acknowledged together, the last one did not wait for the acknowledgement.
+        self.batch.rtt = Some(self.batch.rtt.map_or(rtt, |least| least.min(rtt)));
+    }
+
+    fn on_end_acks(&mut self, now: Instant, in_flight: u64, app_limited: bool, _: Option<u64>) {
+        self.in_flight = in_flight;
+        let Some(rtt) = self.batch.rtt else { return };
+        self.model.on_rtt(now, rtt);
+        let min_rtt = self.model.min_rtt();
+        let before = in_flight.saturating_add(self.batch.bytes);
+        // The pacer holds back up to ten datagrams.
+        let slack = (self.window / 8).max(10 * self.mtu).min(self.window / 2);
+        self.model.round.batches = self.model.round.batches.saturating_add(1);
+        self.model.round.filled |= !app_limited && before.saturating_add(slack) >= self.window;
+        let sample = self.model.delivery.on_end_acks(now, in_flight, app_limited, min_rtt);
+        if let Some(rate) = sample.and_then(|sample| sample.rate) {
+            self.model.on_rate(rate, sample.is_some_and(|sample| sample.limited));
+        }
+        if matches!(self.mode, Mode::Startup) {
+            self.start_up(now, rtt, before);
+        }
+        if sample.is_some_and(|sample| sample.round_over) {
+            self.end_round(now);
+        }
+        self.batch = Batch::default();
+    }
+
+    fn on_congestion_event(&mut self, now: Instant, sent: Instant, is_persistent_congestion: bool, lost_bytes: u64) {
+        self.on_loss(now, sent, lost_bytes);
+        if is_persistent_congestion {
+            self.start_over(now);
+        }
+    }
+
+    fn on_mtu_update(&mut self, new_mtu: u16) {
+        self.mtu = u64::from(new_mtu).max(1);
+        self.set_window(self.window);
+    }
+
+    fn window(&self) -> u64 {
+        self.window
+    }
+
+    fn metrics(&self) -> ControllerMetrics {
+        let mut metrics = ControllerMetrics::default();
+        metrics.congestion_window = self.window;
+        metrics.pacing_rate = Some(self.model.bandwidth.get().saturating_mul(8));
+        metrics
+    }
+
+    fn clone_box(&self) -> Box<dyn Controller> {
+        Box::new(self.clone())
+    }
+
+    fn initial_window(&self) -> u64 {
+        self.config.initial_window.clamp(WINDOW_MIN * self.mtu, WINDOW_MAX)
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+}

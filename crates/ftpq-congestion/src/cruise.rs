@@ -1,0 +1,233 @@
+//! After the start: a small queue, drained now and then; or a share of somebody else's.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    compete::Compete,
+    control::{Bulk, Mode},
+    round::{product, scale},
+};
+
+/// Where in its cycle a connection is.
+#[derive(Clone, Debug)]
+pub(crate) struct Cruise {
+    step: Step,
+    /// The window after draining.
+    after: u64,
+    /// Rounds in which no queue showed, one after the other.
+    eager: u32,
+    /// Rounds with far more of a queue than is ours.
+    crowded: u32,
+    /// Drained rounds in which the queue did not drain.
+    suspicion: u32,
+    /// The queue was found far too long: the next drained round decides.
+    urgent: bool,
+    /// Bytes of the queue that are ours at the most, since it overflowed.
+    cap: u64,
+    /// The largest window of the last rounds.
+    peak: u64,
+    answered: Instant,
+    deep: Instant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Steady(u32),
+    Draining(u32),
+    /// What was sent while draining is being acknowledged.
+    Settling,
+}
+
+/// Rounds between two drained ones: an eleventh of the time is spent on looking.
+const STEADY: u32 = 8;
+/// The same among competitors, where looking costs a share.
+const STEADY_COMPETING: u32 = 30;
+/// Of what fills the empty path, what is left in flight to drain the queue.
+const DRAINED: f64 = 0.92;
+/// The same when all who share the queue are to see it empty.
+const DRAINED_DEEP: f64 = 0.6;
+/// How often that is.
+const DEEP_EVERY: Duration = Duration::from_secs(5);
+/// Queue in datagrams: this times the root of what fills the path. As with the buffers of routers, the
+/// root is enough; and who has less has relatively more, which is what makes shares equal.
+const SHARE: f64 = 3.0;
+/// At most this part of what fills the path ...
+const SHARE_PART: u64 = 4;
+/// ... but always so many datagrams.
+const SHARE_MIN: u64 = 4;
+/// Growth of the window after one, two, three and more rounds without a queue.
+const EAGER: [f64; 4] = [1.05, 1.25, 1.5, 2.0];
+/// Share of a window whose loss is answered at once, beyond twice what the link loses by itself.
+const HEAVY: f64 = 0.1;
+
+impl Cruise {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            step: Step::Steady(STEADY),
+            after: 0,
+            eager: 0,
+            crowded: 0,
+            suspicion: 0,
+            urgent: false,
+            cap: u64::MAX,
+            peak: 0,
+            answered: now,
+            deep: now,
+        }
+    }
+
+    pub(crate) fn draining(&self) -> bool {
+        matches!(self.step, Step::Draining(_))
+    }
+
+    /// Halves what is ours of the queue.
+    pub(crate) fn yield_share(&mut self, share: u64, mtu: u64) {
+        self.cap = (share / 2).max(mtu);
+    }
+
+    pub(crate) fn answered(&mut self, now: Instant) {
+        self.answered = now;
+    }
+}
+
+impl Bulk {
+    /// Bytes of the queue that are to be ours.
+    pub(crate) fn share(&self) -> u64 {
+        let product = product(self.model.bandwidth.get(), self.model.min_rtt());
+        let share = SHARE * (product as f64 * self.mtu as f64).sqrt();
+        let most = (product / SHARE_PART).max(SHARE_MIN * self.mtu);
+        (share as u64).clamp(SHARE_MIN * self.mtu, most).min(self.cruise.cap)
+    }
+
+    /// Lets the queue drain for a round.
+    pub(crate) fn drain(&mut self, base: u64, after: u64, inside_round: bool) {
+        self.cruise.step = Step::Draining(if inside_round { 2 } else { 1 });
+        self.cruise.after = after;
+        self.cruise.eager = 0;
+        self.set_window((base as f64 * DRAINED) as u64);
+    }
+
+    pub(crate) fn cruise_round(&mut self, now: Instant) {
+        match self.cruise.step {
+            Step::Draining(rounds) if rounds > 1 => self.cruise.step = Step::Draining(rounds - 1),
+            Step::Draining(_) => {
+                self.cruise.step = Step::Settling;
+                self.set_window(self.cruise.after);
+            }
+            Step::Settling => self.judge(now),
+            Step::Steady(rounds) => {
+                self.cruise.step = Step::Steady(rounds.saturating_sub(1));
+                self.steady(now, rounds <= 1);
+            }
+        }
+    }
+
+    /// What a drained queue shows: whether it drained, and what the link loses.
+    fn judge(&mut self, now: Instant) {
+        let min_rtt = self.model.min_rtt();
+        let urgent = std::mem::take(&mut self.cruise.urgent);
+        let steady = if matches!(self.mode, Mode::Compete(_)) { STEADY_COMPETING } else { STEADY };
+        self.cruise.step = Step::Steady(steady);
+        self.cruise.crowded = 0;
+        if self.model.ledger.overflows(self.mtu) {
+            self.cruise.yield_share(self.share(), self.mtu);
+            self.model.ledger.forgive();
+        } else if self.cruise.cap < u64::MAX {
+            self.cruise.cap = self.cruise.cap.saturating_add(self.cruise.cap / 8).saturating_add(1);
+        }
+        self.model.ledger.next_cycle();
+        let Some(rtt) = self.model.round.rtt else { return };
+        let ours = self.model.delay(self.share()) * 3 / 2;
+        let limit = min_rtt + min_rtt / 16 + ours + self.model.jitter.min(min_rtt / 4);
+        if rtt <= limit {
+            self.cruise.suspicion = 0;
+            self.mode = Mode::Cruise;
+            return;
+        }
+        self.cruise.suspicion += if urgent { 2 } else { 1 };
+        if self.cruise.suspicion >= 2 && matches!(self.mode, Mode::Cruise) {
+            let compete = Compete::new(now, self.window, self.cruise.peak, self.mtu);
+            self.mode = Mode::Compete(compete);
+            self.cruise.step = Step::Steady(STEADY_COMPETING);
+        }
+    }
+
+    fn steady(&mut self, now: Instant, drain: bool) {
+        let round = self.model.round;
+        let Some(rtt) = round.rtt else { return };
+        if !round.filled {
+            return; // the application sets the pace; nothing is learnt of the path
+        }
+        let min_rtt = self.model.min_rtt();
+        let base = scale(round.window, min_rtt, rtt);
+        if let Mode::Compete(mut compete) = self.mode {
+            compete.saw(rtt);
+            let window = compete.grow(now, rtt, self.mtu);
+            self.mode = Mode::Compete(compete);
+            self.set_window(window.max(self.window).min(self.window + self.window / 4));
+            self.cruise.peak = self.cruise.peak.max(self.window);
+            if drain {
+                self.drain(base, self.window, false);
+            }
+            return;
+        }
+        self.cruise.peak = (self.cruise.peak - self.cruise.peak / 32).max(self.window);
+        let share = self.share();
+        if rtt > min_rtt + min_rtt / 2 + 2 * self.model.delay(share) {
+            self.cruise.crowded += 1;
+        } else {
+            self.cruise.crowded = 0;
+        }
+        let window = self.aim(base, round.window, share);
+        if self.cruise.crowded >= 2 {
+            self.model.bandwidth.keep(2);
+            self.cruise.urgent = true;
+            return self.drain(base, base.saturating_add(share), false);
+        }
+        if drain {
+            return self.drain(base, window, false);
+        }
+        self.set_window(window);
+    }
+
+    /// The window for the next round: what fills the path, and our share of the queue.
+    fn aim(&mut self, base: u64, sent_with: u64, share: u64) -> u64 {
+        let target = base.saturating_add(share);
+        let queue = sent_with.saturating_sub(base);
+        let seen = sent_with >= self.window - self.window / 8;
+        if queue < share / 4 && seen {
+            let gain = EAGER.get(self.cruise.eager as usize).or(EAGER.last()).copied().unwrap_or(1.0);
+            self.cruise.eager = self.cruise.eager.saturating_add(1);
+            return target.max((self.window as f64 * gain) as u64);
+        }
+        if seen {
+            self.cruise.eager = 0;
+        }
+        if target < self.window { self.window.midpoint(target) } else { target.min(self.window + self.window / 4) }
+    }
+
+    pub(crate) fn cruise_loss(&mut self, now: Instant, sent: Instant, marked: bool) {
+        let round = self.model.round;
+        let (rtt, min_rtt) = (self.model.rtt(), self.model.min_rtt());
+        if let Mode::Compete(mut compete) = self.mode {
+            if compete.congested(sent, rtt, min_rtt) {
+                let after = compete.cut(now, self.window, self.mtu);
+                self.mode = Mode::Compete(compete);
+                self.drain(scale(after, min_rtt, rtt).min(after), after, true);
+            }
+            return;
+        }
+        let random = self.model.ledger.random(self.mtu).unwrap_or(0.02);
+        let heavy = round.lost as f64 > self.window as f64 * (HEAVY + 2.0 * random) && round.lost >= 8 * self.mtu;
+        if sent <= self.cruise.answered || !(heavy || marked) {
+            return;
+        }
+        self.cruise.answered = now;
+        let share = self.share();
+        self.cruise.yield_share(share, self.mtu);
+        let base = scale(self.window, min_rtt, rtt);
+        let kept = (self.window as f64 * (1.0 - round.loss().min(0.5))) as u64;
+        let after = base.saturating_add(share / 2).min(kept).max(self.window / 2);
+        self.drain(base.min(after), after, true);
+    }
+}

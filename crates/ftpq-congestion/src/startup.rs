@@ -1,0 +1,105 @@
+//! From nothing to the rate of the path: when to double, when to stop, where to start.
+
+use std::time::Duration;
+
+use crate::{Remembered, round::Round, round::product};
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Startup {
+    /// Bytes per second of the round that was last much faster than the one before.
+    rate: u64,
+    /// Rounds since then.
+    flat: u32,
+    pub(crate) resume: Resume,
+}
+
+/// A start from what is remembered, as in draft-ietf-tsvwg-careful-resume.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Resume {
+    /// Waits for the first round-trip time.
+    Reconnaissance(Remembered),
+    /// The window has jumped; nothing of what it allowed was acknowledged. Rounds to go.
+    Unvalidated(u32),
+    /// The normal course of things.
+    #[default]
+    Normal,
+}
+
+/// Why doubling ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// A queue grows.
+    Queue,
+    /// Rounds without more speed.
+    Flat,
+    /// More is lost than a bad link loses.
+    Loss,
+}
+
+/// Batches of acknowledgements before a round's fastest packet says something about the queue: HyStart's eight.
+const BATCHES: u32 = 8;
+/// A queue shows when the fastest packet of a round takes this part of the round trip longer: HyStart's eighth.
+const DELAY_PART: u32 = 8;
+/// Clocks and schedulers are no finer.
+const DELAY_MIN: Duration = Duration::from_micros(500);
+/// Speed that counts as more: BBR's quarter.
+const GROWTH: f64 = 1.25;
+/// Rounds without it: BBR's three.
+const FLAT: u32 = 3;
+/// Share of a window. Bad links lose up to a twentieth; doubling into a full queue loses half of what is sent.
+const LOSS: f64 = 0.12;
+/// Datagrams; fewer are chance.
+const LOSS_MIN: u64 = 8;
+/// Of the remembered product, what the window jumps to: half, as the draft says, is safe if the path has
+/// half of its rate left, and one doubling from all of it.
+const JUMP: f64 = 0.5;
+/// The round trip must be within these parts of the remembered one, in quarters.
+const SIMILAR: (u32, u32) = (2, 7);
+/// What a handshake's cryptography may add.
+const SIMILAR_SLACK: Duration = Duration::from_millis(5);
+
+impl Startup {
+    pub(crate) fn new(remembered: Option<Remembered>) -> Self {
+        let resume = remembered.map_or(Resume::Normal, Resume::Reconnaissance);
+        Self { resume, ..Self::default() }
+    }
+
+    /// The window to jump to, if the path looks like the remembered one.
+    pub(crate) fn jump(&mut self, rtt: Duration) -> Option<u64> {
+        let Resume::Reconnaissance(path) = self.resume else { return None };
+        let (least, most) = (path.min_rtt / 4 * SIMILAR.0, path.min_rtt / 4 * SIMILAR.1 + SIMILAR_SLACK);
+        if rtt < least || rtt > most {
+            self.resume = Resume::Normal;
+            return None;
+        }
+        self.resume = Resume::Unvalidated(2);
+        Some((product(path.bandwidth, path.min_rtt.min(rtt)) as f64 * JUMP) as u64)
+    }
+
+    /// Whether a batch of acknowledgements shows a queue.
+    pub(crate) fn queue(&self, round: &Round, min_rtt: Duration, jitter: Duration) -> bool {
+        let limit = min_rtt.saturating_add((min_rtt / DELAY_PART).max(DELAY_MIN).max(2 * jitter));
+        round.batches >= BATCHES && round.rtt.is_some_and(|rtt| rtt > limit)
+    }
+
+    /// Whether a loss shows that nothing more fits.
+    pub(crate) fn overflow(&self, round: &Round, window: u64, mtu: u64) -> bool {
+        round.lost >= LOSS_MIN * mtu && round.lost as f64 > LOSS * window as f64
+    }
+
+    /// Whether rounds have passed without more speed.
+    pub(crate) fn end_round(&mut self, round: &Round) -> bool {
+        if let Resume::Unvalidated(rounds) = self.resume {
+            self.resume = if rounds > 1 { Resume::Unvalidated(rounds - 1) } else { Resume::Normal };
+        }
+        if !round.filled {
+            return false;
+        }
+        if round.rate as f64 >= self.rate as f64 * GROWTH {
+            (self.rate, self.flat) = (round.rate, 0);
+        } else {
+            self.flat += 1;
+        }
+        self.flat >= FLAT
+    }
+}

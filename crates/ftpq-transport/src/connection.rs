@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use ftpq_congestion::{Remembered, Report};
 use ftpq_proto::{Escaped, Status, codec::clipped, commands::con::Successor};
 use quinn::{ConnectionError, Endpoint, TransportErrorCode, VarInt};
 use rustls::pki_types::CertificateDer;
@@ -11,6 +12,7 @@ use crate::{
     socket,
     stream::{RecvHalf, SendHalf},
     succession::{self, SuccessionError},
+    traffic::{Learnt, Paths},
     tuning::Windows,
 };
 
@@ -21,13 +23,15 @@ pub struct Connection {
     peer: Fingerprint,
     /// A client's own endpoint; a server's belongs to its listener.
     endpoint: Option<Endpoint>,
+    /// Where what it learns is kept.
+    paths: Paths,
 }
 
 impl Connection {
     /// `None` where the peer proved no key, which our TLS configurations do not let happen.
-    pub(crate) fn new(inner: quinn::Connection, endpoint: Option<Endpoint>) -> Option<Self> {
+    pub(crate) fn new(inner: quinn::Connection, endpoint: Option<Endpoint>, paths: Paths) -> Option<Self> {
         let peer = Fingerprint::of(&peer_certificate(&inner)?).ok()?;
-        Some(Self { inner, peer, endpoint })
+        Some(Self { inner, peer, endpoint, paths })
     }
 
     /// The key that the other side proved to hold.
@@ -76,7 +80,7 @@ impl Connection {
 
     /// The next stream that the peer opens.
     pub async fn accept(&self) -> Result<(SendHalf, RecvHalf), Closed> {
-        let (send, recv) = self.inner.accept_bi().await?;
+        let (send, recv) = self.inner.accept_bi().await.inspect_err(|_| self.learn())?;
         Ok((SendHalf::new(send), RecvHalf::new(recv)))
     }
 
@@ -89,6 +93,7 @@ impl Connection {
 
     /// Ends the connection at once, whatever is in flight. `None` is a plain goodbye.
     pub fn close(&self, status: Option<Status>, reason: &str) {
+        self.learn();
         let code = status.map_or(0, Status::code);
         self.inner.close(VarInt::from_u32(code), reason.as_bytes());
     }
@@ -106,6 +111,14 @@ impl Connection {
     /// Waits for the end of the connection.
     pub async fn closed(&self) -> Closed {
         self.inner.closed().await.into()
+    }
+
+    /// Remembers of the path what will be of use to the next connection.
+    fn learn(&self) {
+        let learnt = Report::of(&*self.inner.congestion_state()).and_then(|report| report.remember());
+        if let Some(Remembered { bandwidth, min_rtt }) = learnt {
+            self.paths.note(self.inner.remote_address().ip(), Learnt { bandwidth, min_rtt });
+        }
     }
 
     /// Whether the connection has ended, and why.

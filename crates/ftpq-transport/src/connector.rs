@@ -13,6 +13,7 @@ use crate::{
     listener::endpoint_config,
     socket,
     tls::{self, SeenKey},
+    traffic::Traffic,
     tuning,
 };
 
@@ -20,12 +21,19 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Connector {
     identity: Identity,
+    traffic: Traffic,
 }
 
 impl Connector {
     /// As `identity`.
     pub fn new(identity: Identity) -> Self {
-        Self { identity }
+        Self { identity, traffic: Traffic::default() }
+    }
+
+    /// Its connections do as `traffic` says.
+    #[must_use]
+    pub fn with_traffic(self, traffic: Traffic) -> Self {
+        Self { traffic, ..self }
     }
 
     /// This side's key.
@@ -70,7 +78,7 @@ impl Connector {
         let tls = tls::client_config(&self.identity, trust.clone(), seen.clone())?;
         let crypto = QuicClientConfig::try_from(tls).map_err(|error| rustls::Error::General(error.to_string()))?;
         let mut config = ClientConfig::new(Arc::new(crypto));
-        config.transport_config(tuning::client(address.ip()));
+        config.transport_config(tuning::client(address.ip(), &self.traffic));
         let socket = socket::bind_for(address)?;
         let endpoint = Endpoint::new_with_abstract_socket(endpoint_config()?, None, socket, Arc::new(TokioRuntime))?;
         // The name is never sent and means nothing.
@@ -78,7 +86,7 @@ impl Connector {
             .connect_with(config, address, "ftpq")
             .map_err(|error| ConnectError::Failed(Closed::Transport(error.to_string())))?;
         match connecting.await {
-            Ok(inner) => Connection::new(inner, Some(endpoint))
+            Ok(inner) => Connection::new(inner, Some(endpoint), self.traffic.paths.clone())
                 .ok_or_else(|| ConnectError::Failed(Closed::Transport("the server proved no key".into()))),
             Err(error) => Err(match (seen.get(), Closed::from(error)) {
                 (Some(key), _) if !trust.contains(&key) => ConnectError::Untrusted { key },

@@ -9,6 +9,7 @@
 //! - [`Listener`] and [`Connector`]: the two ends of a [`Connection`].
 //! - [`SendHalf`] and [`RecvHalf`]: one stream. Dropping a send half that was not finished resets it,
 //!   so that a truncated body can never look complete.
+//! - [`Traffic`]: how an end's packets are paced, and what it remembers of paths.
 //! - [`tuning`]: every number that shapes speed and memory on the wire, with its reason.
 
 mod connection;
@@ -22,6 +23,7 @@ mod stream;
 mod succession;
 mod ticket;
 mod tls;
+mod traffic;
 pub mod tuning;
 
 pub use bytes::Bytes;
@@ -33,3 +35,4 @@ pub use listener::{BindError, BoundSocket, Incoming, Listener};
 pub use stream::{RecvError, RecvHalf, SendError, SendHalf};
 pub use succession::{AnnounceError, SuccessionError};
 pub use ticket::{ParseTicketError, Ticket};
+pub use traffic::{Congestion, Learnt, Paths, Traffic, UnknownCongestion};

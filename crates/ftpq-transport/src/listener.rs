@@ -18,7 +18,9 @@ use tokio::time::timeout;
 use crate::{
     connection::{Closed, Connection},
     identity::Identity,
-    socket, tuning,
+    socket,
+    traffic::Traffic,
+    tuning,
 };
 
 /// A UDP socket on which a server takes connections. Clones share it.
@@ -29,6 +31,7 @@ pub struct Listener {
     config: Arc<Mutex<ServerConfig>>,
     /// Runs before each connection is taken.
     before_each: Arc<OnceLock<Hook>>,
+    traffic: Traffic,
     address: SocketAddr,
 }
 
@@ -72,7 +75,14 @@ impl Listener {
             Endpoint::new_with_abstract_socket(endpoint_config, Some(config.clone()), socket, runtime)
         };
         let endpoint = start().map_err(|error| BindError::Socket { address, error })?;
-        Ok(Self { endpoint, config: Arc::new(Mutex::new(config)), before_each: Arc::default(), address })
+        let (config, traffic) = (Arc::new(Mutex::new(config)), Traffic::default());
+        Ok(Self { endpoint, config, before_each: Arc::default(), traffic, address })
+    }
+
+    /// Its connections do as `traffic` says.
+    #[must_use]
+    pub fn with_traffic(self, traffic: Traffic) -> Self {
+        Self { traffic, ..self }
     }
 
     /// Takes connections as `identity` from now on. Those that are there go on.
@@ -101,7 +111,7 @@ impl Listener {
         let inner = self.endpoint.accept().await?;
         self.before_each.get().iter().for_each(|hook| hook());
         let config = self.config().clone();
-        Some(Incoming { inner, config })
+        Some(Incoming { inner, config, traffic: self.traffic.clone() })
     }
 
     /// Takes no more connections. Those that are there go on.
@@ -131,6 +141,7 @@ impl fmt::Debug for Listener {
 pub struct Incoming {
     inner: quinn::Incoming,
     config: ServerConfig,
+    traffic: Traffic,
 }
 
 impl Incoming {
@@ -163,10 +174,11 @@ impl Incoming {
 
     /// Goes through the handshake, within `patience`.
     pub async fn accept(mut self, patience: Duration) -> Result<Connection, Closed> {
-        self.config.transport_config(tuning::server(self.inner.remote_address().ip()));
+        self.config.transport_config(tuning::server(self.inner.remote_address().ip(), &self.traffic));
         let connecting = self.inner.accept_with(Arc::new(self.config))?;
         let inner = timeout(patience, connecting).await.map_err(|_| Closed::TimedOut)??;
-        Connection::new(inner, None).ok_or_else(|| Closed::Transport("the client proved no key".into()))
+        Connection::new(inner, None, self.traffic.paths)
+            .ok_or_else(|| Closed::Transport("the client proved no key".into()))
     }
 }
 

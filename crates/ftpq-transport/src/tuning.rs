@@ -6,7 +6,13 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use quinn::{AckFrequencyConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt, congestion::CubicConfig};
+use ftpq_congestion::{INITIAL_WINDOW, Remembered};
+use quinn::{
+    AckFrequencyConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt,
+    congestion::{BbrConfig, ControllerFactory, CubicConfig},
+};
+
+use crate::traffic::{Congestion, Traffic, link_mtu};
 
 /// Bytes asked of the kernel for each direction of a socket. Its own default of about 200 kB loses
 /// thousands of packets per file; more than this gains nothing.
@@ -81,17 +87,24 @@ pub const FAREWELL: Duration = Duration::from_secs(3);
 /// Packets that may arrive before an ACK must go out (RFC 9000 says 2): fewer system calls.
 pub const ACK_EVERY: u32 = 10;
 
-/// UDP payload on ordinary paths: quinn's default, which fits Ethernet with a tunnel to spare.
+/// UDP payload that every path carries (RFC 9000, section 14). Handshakes use it, and discovery starts there.
+pub const MTU_MIN: u16 = 1200;
+
+/// UDP payload where the system does not tell what its link carries: fits Ethernet with a tunnel to spare.
 pub const MTU: u16 = 1452;
 
-/// UDP payload on loopback: its MTU of 65,536 less the IPv6 and UDP headers. Fewer, larger packets
+/// UDP payload at the most, on loopback: its MTU of 65,536 less the IPv6 and UDP headers. Fewer, larger packets
 /// are the cheapest bytes there are: 1,680 MB/s against 780 with [`MTU`].
-pub const LOOPBACK_MTU: u16 = 65_488;
+pub const MTU_MAX: u16 = 65_488;
 
-/// Bytes in flight at the start on loopback. With quinn's 14,720, the first probe for [`LOOPBACK_MTU`] holds
-/// everything else back until it is acknowledged, and a farewell for good: whoever closes takes no more
-/// acknowledgements.
-pub const LOOPBACK_WINDOW: u64 = 4 * LOOPBACK_MTU as u64;
+/// How soon a larger size is tried again where large packets seemed to vanish. Not a minute, as quinn would: a
+/// burst of losses looks the same.
+pub const MTU_AGAIN: Duration = Duration::from_secs(5);
+
+/// Full packets that may be in flight at the start, at the least. A datagram must fit into the window, and what
+/// answers it beside it: with less, a farewell on loopback is held back for good, as whoever closes takes no
+/// more acknowledgements.
+pub const START_PACKETS: u64 = 4;
 
 /// The most that one `sendmsg` may carry, however many segments (Linux: 65,535 less IPv4 and UDP
 /// headers). quinn does not know this limit, and takes the `EMSGSIZE` for packet loss.
@@ -115,8 +128,8 @@ pub const FIRST_PACKETS: f64 = 4000.0;
 pub const FIRST_PACKETS_AT_ONCE: f64 = 4000.0;
 
 /// What a client wants of a connection to `peer`.
-pub(crate) fn client(peer: IpAddr) -> Arc<TransportConfig> {
-    let mut config = common(peer);
+pub(crate) fn client(peer: IpAddr, traffic: &Traffic) -> Arc<TransportConfig> {
+    let mut config = common(peer, traffic);
     config.receive_window(CONNECTION_WINDOW.into());
     config.max_concurrent_bidi_streams(VarInt::from_u32(0)); // only clients open streams
     config.keep_alive_interval(Some(KEEP_ALIVE));
@@ -124,26 +137,19 @@ pub(crate) fn client(peer: IpAddr) -> Arc<TransportConfig> {
 }
 
 /// What a server grants a `peer` that it does not know yet; [`crate::Connection::settle`] grants more.
-pub(crate) fn server(peer: IpAddr) -> Arc<TransportConfig> {
-    let mut config = common(peer);
+pub(crate) fn server(peer: IpAddr, traffic: &Traffic) -> Arc<TransportConfig> {
+    let mut config = common(peer, traffic);
     config.receive_window(UNSETTLED_WINDOW.into());
     config.send_window(UNSETTLED_WINDOW.into());
     config.max_concurrent_bidi_streams(UNSETTLED_STREAMS.into());
     Arc::new(config)
 }
 
-fn common(peer: IpAddr) -> TransportConfig {
+fn common(peer: IpAddr, traffic: &Traffic) -> TransportConfig {
     let mut acks = AckFrequencyConfig::default();
     acks.ack_eliciting_threshold(ACK_EVERY.into());
-    let mut discovery = MtuDiscoveryConfig::default();
-    let mut congestion = CubicConfig::default();
-    if peer.to_canonical().is_loopback() {
-        discovery.upper_bound(LOOPBACK_MTU);
-        congestion.initial_window(LOOPBACK_WINDOW);
-    } else {
-        discovery.upper_bound(MTU);
-    }
     let mut config = TransportConfig::default();
+    let mtu = datagrams(&mut config, peer.to_canonical(), traffic.mtu);
     config
         .stream_receive_window(STREAM_WINDOW.into())
         .send_window(SEND_WINDOW)
@@ -151,7 +157,34 @@ fn common(peer: IpAddr) -> TransportConfig {
         .datagram_receive_buffer_size(None)
         .max_idle_timeout(IdleTimeout::try_from(IDLE).ok())
         .ack_frequency_config(Some(acks))
-        .mtu_discovery_config(Some(discovery))
-        .congestion_controller_factory(Arc::new(congestion));
+        .congestion_controller_factory(congestion(peer, traffic, mtu));
     config
+}
+
+/// Sets how large datagrams are. Returns the size at the start.
+fn datagrams(config: &mut TransportConfig, peer: IpAddr, wanted: Option<u16>) -> u16 {
+    let link = link_mtu(peer).unwrap_or(MTU).clamp(MTU_MIN, MTU_MAX);
+    let mut discovery = MtuDiscoveryConfig::default();
+    discovery.upper_bound(link).black_hole_cooldown(MTU_AGAIN);
+    let (start, discovery) = match wanted {
+        Some(wanted) => (wanted.clamp(MTU_MIN, MTU_MAX), None),
+        // There is no path behind that link.
+        None if peer.is_loopback() => (link, Some(discovery)),
+        None => (MTU_MIN, Some(discovery)),
+    };
+    config.initial_mtu(start).mtu_discovery_config(discovery);
+    start
+}
+
+fn congestion(peer: IpAddr, traffic: &Traffic, mtu: u16) -> Arc<dyn ControllerFactory + Send + Sync> {
+    let window = INITIAL_WINDOW.max(START_PACKETS * u64::from(mtu));
+    match traffic.congestion {
+        Congestion::Bulk => {
+            let learnt = traffic.paths.recall(peer);
+            let remembered = learnt.map(|path| Remembered { bandwidth: path.bandwidth, min_rtt: path.min_rtt });
+            Arc::new(ftpq_congestion::Config { initial_window: window, remembered })
+        }
+        Congestion::Cubic => Arc::new(CubicConfig::default().initial_window(window).clone()),
+        Congestion::Bbr => Arc::new(BbrConfig::default().initial_window(window).clone()),
+    }
 }

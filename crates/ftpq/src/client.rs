@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    fs,
     io::{self, BufRead, IsTerminal, Read, Write},
     net::SocketAddr,
     sync::Arc,
@@ -12,8 +13,8 @@ use ftpq_client::{
     CallError, Dialer, Known, KnownServers, Learn, Link, Remote, Session, known_servers::KnownServersError,
 };
 use ftpq_proto::{RemotePath, Status, UserPath};
-use ftpq_storage::Storage;
-use ftpq_transport::{ConnectError, Connector, Fingerprint, Identity, Ticket};
+use ftpq_storage::{Storage, own_file::replace};
+use ftpq_transport::{ConnectError, Connector, Fingerprint, Identity, Paths, Ticket};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::time::timeout;
 
@@ -31,6 +32,7 @@ pub(crate) struct Client {
     pub(crate) global: Global,
     pub(crate) home: Home,
     pub(crate) state: State,
+    paths: Paths,
     connector: Option<Connector>,
     links: HashMap<ServerName, Vec<Arc<Link>>>,
 }
@@ -38,7 +40,8 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn new(home: Home, global: Global) -> anyhow::Result<Self> {
         let state = State::load(home.state());
-        Ok(Self { global, home, state, connector: None, links: HashMap::new() })
+        let paths = Paths::from_text(&fs::read_to_string(home.paths()).unwrap_or_default());
+        Ok(Self { global, home, state, paths, connector: None, links: HashMap::new() })
     }
 
     /// The server to talk to: the one named, or `--server`, or the current one.
@@ -134,10 +137,17 @@ impl Client {
         let _ = timeout(SETTLE, all).await;
     }
 
-    /// Says goodbye to every server.
+    /// Says goodbye to every server, and remembers what was learnt of the paths to them.
     pub(crate) async fn close(&mut self) {
+        let before = self.paths.to_text();
         for link in self.links.drain().flat_map(|(_, links)| links) {
             link.close().await;
+        }
+        let learnt = self.paths.to_text();
+        if learnt != before
+            && let Err(error) = replace(&self.home.paths(), learnt.as_bytes())
+        {
+            tracing::info!(%error, "cannot remember the paths to servers");
         }
     }
 
@@ -212,7 +222,8 @@ impl Client {
             Some(file) => Identity::load(file)?,
             None => Identity::load_or_create(&self.home.client_identity())?,
         };
-        Ok(self.connector.insert(Connector::new(identity)).clone())
+        let connector = Connector::new(identity).with_traffic(self.global.traffic(self.paths.clone()));
+        Ok(self.connector.insert(connector).clone())
     }
 
     /// The key of this user's own server, and the one that it will have next.

@@ -1,9 +1,13 @@
 //! Options of every command.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, str::FromStr};
 
 use clap::{ArgAction, Args};
 use ftpq_client::limits;
+use ftpq_transport::{
+    Congestion, Paths, Traffic,
+    tuning::{MTU_MAX, MTU_MIN},
+};
 
 /// The port of servers named without one.
 pub(crate) const DEFAULT_PORT: u16 = 4433;
@@ -42,10 +46,26 @@ pub(crate) struct Global {
     #[arg(long, global = true, env = "FTPQ_MAX_NAMES", default_value_t = limits::NAMES, value_name = "N",
         hide_short_help = true)]
     pub(crate) max_names: u64,
+    /// What decides how much is in flight, of what this side sends: bulk (fills links that lose packets, keeps
+    /// queues short), cubic or bbr
+    #[arg(long, global = true, env = "FTPQ_CONGESTION", default_value_t, value_name = "NAME", hide_short_help = true,
+        value_parser = Congestion::from_str)]
+    pub(crate) congestion: Congestion,
+    /// Bytes of each full packet's UDP payload, of what this side sends; found out where absent
+    #[arg(long, global = true, env = "FTPQ_MTU", value_name = "BYTES", hide_short_help = true,
+        value_parser = clap::value_parser!(u16).range(i64::from(MTU_MIN)..=i64::from(MTU_MAX)))]
+    pub(crate) mtu: Option<u16>,
     /// No progress and no summary
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
     /// Say more on standard error; repeat for even more
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
+}
+
+impl Global {
+    /// What connections do that use `paths`.
+    pub(crate) fn traffic(&self, paths: Paths) -> Traffic {
+        Traffic { congestion: self.congestion, mtu: self.mtu, paths }
+    }
 }

@@ -101,6 +101,11 @@ impl Home {
         replace(&self.state.join("port"), format!("{port}\n").as_bytes())
     }
 
+    /// What was learnt of the paths to servers.
+    pub(crate) fn paths(&self) -> PathBuf {
+        self.state.join("paths")
+    }
+
     /// What was typed at the prompt.
     pub(crate) fn history(&self) -> PathBuf {
         self.state.join("history")

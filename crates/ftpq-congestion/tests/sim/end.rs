@@ -242,10 +242,12 @@ impl Ends {
             for &id in &self.streams {
                 let size = (budget.saturating_sub(self.written)).min(BLOCK as u64) as usize;
                 let block = &mut [zeros().slice(..size)];
-                if size > 0 && connection.send_stream(id).write_chunks(block).is_ok_and(|written| {
-                    self.written += written.bytes as u64;
-                    written.bytes > 0
-                }) {
+                if size > 0
+                    && connection.send_stream(id).write_chunks(block).is_ok_and(|written| {
+                        self.written += written.bytes as u64;
+                        written.bytes > 0
+                    })
+                {
                     blocked = false;
                 }
             }

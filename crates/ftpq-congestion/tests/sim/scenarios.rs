@@ -70,14 +70,12 @@ pub fn all() -> Vec<Scenario> {
         Scenario::new("10 Mbit/s, 600 ms, 1 % loss", link(10.0, 600.0).loss(1.0), 24.0, 60.0),
         Scenario::new("64 kbit/s, 200 ms, buffer 4", link(0.064, 200.0).buffer(4.0), 0.125, 60.0),
         Scenario::new("2 Mbit/s, 60 ms, 2 % loss", link(2.0, 60.0).loss(2.0), 4.0, 60.0),
-        Scenario { app: slow_then_bulk, ..Scenario::new("100 Mbit/s, 40 ms, slow at first", link(100.0, 40.0), 0.0, 6.0) },
+        Scenario {
+            app: slow_then_bulk,
+            ..Scenario::new("100 Mbit/s, 40 ms, slow at first", link(100.0, 40.0), 0.0, 6.0)
+        },
         Scenario { app: pause, ..Scenario::new("100 Mbit/s, 40 ms, paused", link(100.0, 40.0), 0.0, 8.0) },
-        Scenario::new(
-            "200 to 50 Mbit/s, 40 ms",
-            link(200.0, 40.0).change(3.0, Change::Rate(50e6)),
-            0.0,
-            8.0,
-        ),
+        Scenario::new("200 to 50 Mbit/s, 40 ms", link(200.0, 40.0).change(3.0, Change::Rate(50e6)), 0.0, 8.0),
         Scenario::new(
             "50 to 200 Mbit/s, 40 ms",
             link(50.0, 40.0).buffer(4.0).change(3.0, Change::Rate(200e6)),

@@ -17,7 +17,7 @@ use std::{
 use anyhow::Context;
 use clap::builder::BoolishValueParser;
 use ftpq_server::Server;
-use ftpq_transport::{BindError, BoundSocket, Listener};
+use ftpq_transport::{BindError, BoundSocket, Listener, Paths};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -83,7 +83,8 @@ pub(crate) async fn run(home: Home, global: &Global, args: Args) -> anyhow::Resu
     }
     let Opened { root, storage, rotation, identity, clients, access, home } =
         Opened::open(&settings, global, home, account.as_ref())?;
-    let on = |socket| Listener::on(socket, &identity).map_err(explain);
+    let traffic = global.traffic(Paths::default());
+    let on = |socket| Ok(Listener::on(socket, &identity).map_err(explain)?.with_traffic(traffic.clone()));
     let listeners = sockets.into_iter().map(on).collect::<anyhow::Result<Vec<_>>>()?;
     if let Some(listener) = listeners.first() {
         // For `ftpq invite`; without it, that takes the usual port.

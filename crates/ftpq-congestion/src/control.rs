@@ -52,6 +52,8 @@ pub(crate) struct Model {
     /// Mean difference of one round-trip time from the one before.
     pub(crate) jitter: Duration,
     last_rtt: Option<Duration>,
+    /// Of the last batches of acknowledgements.
+    recent: [Duration; BATCHES],
     pub(crate) round: Round,
     pub(crate) ledger: Ledger,
 }
@@ -68,15 +70,23 @@ pub(crate) enum Mode {
 struct Batch {
     bytes: u64,
     rtt: Option<Duration>,
+    /// When the fastest packet was sent.
+    in_flight: u64,
 }
 
 /// Datagrams that may always be in flight: with fewer, a lost one is not noticed by those after it.
 const WINDOW_MIN: u64 = 4;
+/// Datagrams in the window below which it more than doubles: the pacer would let it less than double.
+const EARLY: u64 = 256;
 /// More is not worth its memory, and quinn does not pace what is over 4 GiB.
 const WINDOW_MAX: u64 = 1 << 30;
 /// How long a round-trip time counts as that of the empty path: BBR's ten seconds, or these rounds.
 const MIN_RTT_SPAN: Duration = Duration::from_secs(10);
 const MIN_RTT_ROUNDS: u32 = 100;
+/// How much longer where somebody else fills the queue.
+const COMPETING_SPANS: u32 = 6;
+/// Batches of acknowledgements of which the fastest packet says something about the queue: HyStart's eight.
+const BATCHES: usize = 8;
 /// Below this round-trip time there is no network, only the kernel's buffers ...
 const LOCAL_RTT: Duration = Duration::from_millis(1);
 /// ... of which so much may be used, until something is lost. They are of 4 MiB.
@@ -141,12 +151,14 @@ impl Bulk {
             self.set_window(self.window.max(window));
             return;
         }
-        if self.startup.queue(&self.model.round, self.model.min_rtt(), self.model.jitter) {
+        if self.startup.queue(self.model.recent_rtt(), self.model.min_rtt(), self.model.jitter) {
             return self.leave_startup(now, Exit::Queue);
         }
         let unvalidated = matches!(self.startup.resume, Resume::Unvalidated(_));
         if !unvalidated && before.saturating_mul(2) >= self.window {
-            self.set_window(self.window.saturating_add(self.batch.bytes));
+            let early = self.window < EARLY * self.mtu;
+            let growth = if early { self.batch.bytes * 3 / 2 } else { self.batch.bytes };
+            self.set_window(self.window.saturating_add(growth));
         }
     }
 
@@ -155,7 +167,7 @@ impl Bulk {
         let min_rtt = self.model.min_rtt();
         let known = product(self.model.bandwidth.get(), min_rtt);
         // A packet that waited in the queue tells how much was before it, and so what the path holds.
-        let seen = round.rtt.map_or(0, |rtt| scale(round.in_flight, min_rtt, rtt));
+        let seen = scale(self.batch.in_flight, min_rtt, self.model.rtt());
         let base = match exit {
             Exit::Queue => known.max(seen),
             Exit::Flat | Exit::Loss => known,
@@ -163,17 +175,18 @@ impl Bulk {
         let base = base.min(self.window);
         self.mode = Mode::Cruise;
         self.startup.resume = Resume::Normal;
+        // What was sent so far may still turn out to be lost: that is answered herewith.
+        self.cruise.answered(now);
         if exit == Exit::Loss {
             self.cruise.yield_share(self.share(), self.mtu);
-            self.cruise.answered(now);
         }
         self.drain(base, base.saturating_add(self.share()), true);
     }
 
     fn end_round(&mut self, now: Instant) {
         self.filled = self.model.round.filled;
-        if self.model.round.lost == 0 {
-            self.local = (self.local.saturating_add(LOCAL_WINDOW / 64)).min(LOCAL_WINDOW);
+        if self.model.round.lost > 0 {
+            self.local /= 2;
         }
         match self.mode {
             Mode::Startup => {
@@ -192,7 +205,6 @@ impl Bulk {
         self.model.round.lost = self.model.round.lost.saturating_add(bytes);
         self.lost = self.lost.saturating_add(bytes);
         self.in_flight = self.in_flight.saturating_sub(bytes);
-        self.local = self.local.saturating_sub(self.local / 16);
         match self.mode {
             Mode::Startup => {
                 if self.startup.overflow(&self.model.round, self.window, self.mtu) || bytes == 0 {
@@ -222,6 +234,7 @@ impl Model {
             min_rtt: MinByTime::default(),
             jitter: Duration::ZERO,
             last_rtt: None,
+            recent: [Duration::ZERO; BATCHES],
             round: Round::default(),
             ledger: Ledger::default(),
         }
@@ -229,6 +242,11 @@ impl Model {
 
     pub(crate) fn min_rtt(&self) -> Duration {
         self.min_rtt.get().unwrap_or(RTT_UNKNOWN)
+    }
+
+    /// Of the fastest packet of the last batches; zero before there were enough.
+    fn recent_rtt(&self) -> Duration {
+        self.recent.into_iter().min().unwrap_or_default()
     }
 
     /// The latest round-trip time.
@@ -241,9 +259,20 @@ impl Model {
         quotient(bytes, self.bandwidth.get())
     }
 
-    fn on_rtt(&mut self, now: Instant, rtt: Duration) {
+    /// The empty path's round-trip time, found anew.
+    pub(crate) fn path_is(&mut self, now: Instant, rtt: Duration) {
+        self.min_rtt = MinByTime::default();
+        self.min_rtt.insert(now, rtt, MIN_RTT_SPAN);
+    }
+
+    fn on_rtt(&mut self, now: Instant, rtt: Duration, competing: bool) {
         let span = MIN_RTT_SPAN.max(self.min_rtt().saturating_mul(MIN_RTT_ROUNDS));
-        self.min_rtt.insert(now, rtt, span);
+        // Those who fill the queue keep it from being seen empty.
+        self.min_rtt.insert(now, rtt, if competing { span * COMPETING_SPANS } else { span });
+        self.recent.rotate_right(1);
+        if let Some(first) = self.recent.first_mut() {
+            *first = rtt;
+        }
         if let Some(last) = self.last_rtt {
             self.jitter = (self.jitter.saturating_mul(15).saturating_add(last.abs_diff(rtt))) / 16;
         }
@@ -280,18 +309,20 @@ impl Controller for Bulk {
         self.model.round.on_packet(rtt, found);
         self.batch.bytes = self.batch.bytes.saturating_add(bytes);
         // Of packets that are acknowledged together, the last one did not wait for the acknowledgement.
-        self.batch.rtt = Some(self.batch.rtt.map_or(rtt, |least| least.min(rtt)));
+        if self.batch.rtt.is_none_or(|least| rtt <= least) {
+            self.batch.rtt = Some(rtt);
+            self.batch.in_flight = found.map_or(0, |found| found.in_flight);
+        }
     }
 
     fn on_end_acks(&mut self, now: Instant, in_flight: u64, app_limited: bool, _: Option<u64>) {
         self.in_flight = in_flight;
         let Some(rtt) = self.batch.rtt else { return };
-        self.model.on_rtt(now, rtt);
+        self.model.on_rtt(now, rtt, matches!(self.mode, Mode::Compete(_)));
         let min_rtt = self.model.min_rtt();
         let before = in_flight.saturating_add(self.batch.bytes);
         // The pacer holds back up to ten datagrams.
         let slack = (self.window / 8).max(10 * self.mtu).min(self.window / 2);
-        self.model.round.batches = self.model.round.batches.saturating_add(1);
         self.model.round.filled |= !app_limited && before.saturating_add(slack) >= self.window;
         let sample = self.model.delivery.on_end_acks(now, in_flight, app_limited, min_rtt);
         if let Some(rate) = sample.and_then(|sample| sample.rate) {

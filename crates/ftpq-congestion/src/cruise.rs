@@ -18,16 +18,15 @@ pub(crate) struct Cruise {
     eager: u32,
     /// Rounds with far more of a queue than is ours.
     crowded: u32,
-    /// Drained rounds in which the queue did not drain.
-    suspicion: u32,
-    /// The queue was found far too long: the next drained round decides.
-    urgent: bool,
+    /// More than our own queue is being drained.
+    deep: bool,
+    /// Round-trip time before draining.
+    before: Duration,
     /// Bytes of the queue that are ours at the most, since it overflowed.
     cap: u64,
     /// The largest window of the last rounds.
     peak: u64,
     answered: Instant,
-    deep: Instant,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,10 +43,12 @@ const STEADY: u32 = 8;
 const STEADY_COMPETING: u32 = 30;
 /// Of what fills the empty path, what is left in flight to drain the queue.
 const DRAINED: f64 = 0.92;
-/// The same when all who share the queue are to see it empty.
-const DRAINED_DEEP: f64 = 0.6;
-/// How often that is.
-const DEEP_EVERY: Duration = Duration::from_secs(5);
+/// The same after a queue was left: so little that what others of our kind keep there would drain too.
+const DRAINED_DEEP: f64 = 0.65;
+/// Parts of the round-trip time by which a drained path may be slower than the empty one.
+const EMPTY_PART: u32 = 16;
+/// Parts of the round-trip time by which it falls when those who share a queue drain theirs.
+const RESPONSE_PART: u32 = 32;
 /// Queue in datagrams: this times the root of what fills the path. As with the buffers of routers, the
 /// root is enough; and who has less has relatively more, which is what makes shares equal.
 const SHARE: f64 = 3.0;
@@ -67,12 +68,11 @@ impl Cruise {
             after: 0,
             eager: 0,
             crowded: 0,
-            suspicion: 0,
-            urgent: false,
+            deep: false,
+            before: Duration::ZERO,
             cap: u64::MAX,
             peak: 0,
             answered: now,
-            deep: now,
         }
     }
 
@@ -102,9 +102,16 @@ impl Bulk {
     /// Lets the queue drain for a round.
     pub(crate) fn drain(&mut self, base: u64, after: u64, inside_round: bool) {
         self.cruise.step = Step::Draining(if inside_round { 2 } else { 1 });
-        self.cruise.after = after;
-        self.cruise.eager = 0;
+        (self.cruise.after, self.cruise.deep, self.cruise.eager) = (after, false, 0);
+        self.cruise.before = self.model.round.rtt.unwrap_or(self.model.rtt());
         self.set_window((base as f64 * DRAINED) as u64);
+    }
+
+    /// The same, deeper.
+    fn drain_deep(&mut self, base: u64) {
+        self.cruise.step = Step::Draining(1);
+        (self.cruise.deep, self.cruise.eager) = (true, 0);
+        self.set_window((base as f64 * DRAINED_DEEP) as u64);
     }
 
     pub(crate) fn cruise_round(&mut self, now: Instant) {
@@ -125,10 +132,29 @@ impl Bulk {
     /// What a drained queue shows: whether it drained, and what the link loses.
     fn judge(&mut self, now: Instant) {
         let min_rtt = self.model.min_rtt();
-        let urgent = std::mem::take(&mut self.cruise.urgent);
-        let steady = if matches!(self.mode, Mode::Compete(_)) { STEADY_COMPETING } else { STEADY };
-        self.cruise.step = Step::Steady(steady);
+        let round = self.model.round;
+        let Some(rtt) = round.rtt else { return };
+        let noise = self.model.jitter.min(min_rtt / EMPTY_PART).saturating_add(self.model.delay(2 * self.mtu));
+        let empty = rtt <= min_rtt + min_rtt / EMPTY_PART + noise;
+        if empty {
+            self.mode = Mode::Cruise;
+        } else if !self.cruise.deep {
+            return self.drain_deep(scale(round.window, min_rtt, rtt));
+        } else if rtt + self.cruise.before / RESPONSE_PART + noise >= self.cruise.before {
+            // Nothing has changed: this is no queue but the path, which has become longer.
+            self.model.path_is(now, rtt);
+            self.mode = Mode::Cruise;
+        } else if matches!(self.mode, Mode::Cruise) {
+            self.mode = Mode::Compete(Compete::new(now, self.window, self.cruise.peak, self.mtu));
+        }
+        let competing = matches!(self.mode, Mode::Compete(_));
+        self.cruise.step = Step::Steady(if competing { STEADY_COMPETING } else { STEADY });
         self.cruise.crowded = 0;
+        self.settle_losses();
+    }
+
+    /// Once per cycle: whether our queue is what overflows.
+    fn settle_losses(&mut self) {
         if self.model.ledger.overflows(self.mtu) {
             self.cruise.yield_share(self.share(), self.mtu);
             self.model.ledger.forgive();
@@ -136,20 +162,6 @@ impl Bulk {
             self.cruise.cap = self.cruise.cap.saturating_add(self.cruise.cap / 8).saturating_add(1);
         }
         self.model.ledger.next_cycle();
-        let Some(rtt) = self.model.round.rtt else { return };
-        let ours = self.model.delay(self.share()) * 3 / 2;
-        let limit = min_rtt + min_rtt / 16 + ours + self.model.jitter.min(min_rtt / 4);
-        if rtt <= limit {
-            self.cruise.suspicion = 0;
-            self.mode = Mode::Cruise;
-            return;
-        }
-        self.cruise.suspicion += if urgent { 2 } else { 1 };
-        if self.cruise.suspicion >= 2 && matches!(self.mode, Mode::Cruise) {
-            let compete = Compete::new(now, self.window, self.cruise.peak, self.mtu);
-            self.mode = Mode::Compete(compete);
-            self.cruise.step = Step::Steady(STEADY_COMPETING);
-        }
     }
 
     fn steady(&mut self, now: Instant, drain: bool) {
@@ -181,7 +193,6 @@ impl Bulk {
         let window = self.aim(base, round.window, share);
         if self.cruise.crowded >= 2 {
             self.model.bandwidth.keep(2);
-            self.cruise.urgent = true;
             return self.drain(base, base.saturating_add(share), false);
         }
         if drain {
@@ -195,14 +206,15 @@ impl Bulk {
         let target = base.saturating_add(share);
         let queue = sent_with.saturating_sub(base);
         let seen = sent_with >= self.window - self.window / 8;
-        if queue < share / 4 && seen {
+        if queue < share / 4 && !seen {
+            return self.window; // larger than what was measured, which was too small
+        }
+        if queue < share / 4 {
             let gain = EAGER.get(self.cruise.eager as usize).or(EAGER.last()).copied().unwrap_or(1.0);
             self.cruise.eager = self.cruise.eager.saturating_add(1);
             return target.max((self.window as f64 * gain) as u64);
         }
-        if seen {
-            self.cruise.eager = 0;
-        }
+        self.cruise.eager = 0;
         if target < self.window { self.window.midpoint(target) } else { target.min(self.window + self.window / 4) }
     }
 

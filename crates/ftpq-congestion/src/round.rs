@@ -8,11 +8,8 @@ use crate::delivery::Sent;
 pub(crate) struct Round {
     /// Of the fastest packet.
     pub(crate) rtt: Option<Duration>,
-    /// Windows in force and bytes in flight when it was sent.
+    /// The window in force when it was sent.
     pub(crate) window: u64,
-    pub(crate) in_flight: u64,
-    /// Batches of acknowledgements.
-    pub(crate) batches: u32,
     pub(crate) delivered: u64,
     pub(crate) lost: u64,
     /// The window was in use, all of it or nearly.
@@ -25,7 +22,7 @@ impl Round {
     pub(crate) fn on_packet(&mut self, rtt: Duration, sent: Option<Sent>) {
         let Some(sent) = sent else { return };
         if self.rtt.is_none_or(|least| rtt < least) {
-            (self.rtt, self.window, self.in_flight) = (Some(rtt), sent.window, sent.in_flight);
+            (self.rtt, self.window) = (Some(rtt), sent.window);
         }
     }
 

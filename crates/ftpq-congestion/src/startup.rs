@@ -36,9 +36,7 @@ pub(crate) enum Exit {
     Loss,
 }
 
-/// Batches of acknowledgements before a round's fastest packet says something about the queue: HyStart's eight.
-const BATCHES: u32 = 8;
-/// A queue shows when the fastest packet of a round takes this part of the round trip longer: HyStart's eighth.
+/// A queue shows when the fastest of the last packets takes this part of the round trip longer: HyStart's eighth.
 const DELAY_PART: u32 = 8;
 /// Clocks and schedulers are no finer.
 const DELAY_MIN: Duration = Duration::from_micros(500);
@@ -76,10 +74,9 @@ impl Startup {
         Some((product(path.bandwidth, path.min_rtt.min(rtt)) as f64 * JUMP) as u64)
     }
 
-    /// Whether a batch of acknowledgements shows a queue.
-    pub(crate) fn queue(&self, round: &Round, min_rtt: Duration, jitter: Duration) -> bool {
-        let limit = min_rtt.saturating_add((min_rtt / DELAY_PART).max(DELAY_MIN).max(2 * jitter));
-        round.batches >= BATCHES && round.rtt.is_some_and(|rtt| rtt > limit)
+    /// Whether the fastest of the last packets shows a queue.
+    pub(crate) fn queue(&self, recent: Duration, min_rtt: Duration, jitter: Duration) -> bool {
+        recent > min_rtt.saturating_add((min_rtt / DELAY_PART).max(DELAY_MIN).max(2 * jitter))
     }
 
     /// Whether a loss shows that nothing more fits.

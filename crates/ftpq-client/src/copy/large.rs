@@ -16,6 +16,7 @@ use std::{
 use ftpq_proto::{Digest, Extent, Extents, RemotePath, Status, Version};
 use ftpq_storage::{FileInfo, LargeFile, Pinned, Problem, Publish, Staging, Storage, StorageError, join};
 use futures_util::{StreamExt, stream};
+use tokio::sync::Semaphore;
 
 use super::{
     Copy, CopyError, Pause, Side,
@@ -121,12 +122,13 @@ impl Large {
         let extents = staging.extents();
         let pinned = Pinned { path: file.source.clone(), version, extents };
         let held: HashMap<_, _> = staging.held().into_iter().map(|held| (held.index, held.digest)).collect();
+        let (start, most) = (Semaphore::new(1), file.copy.extents_in_flight());
         let work = extents.iter().map(|extent| {
-            let sending =
-                Sending { copy: file.copy, moved: &file.moved, staging, pinned: &pinned, extent, large: self };
-            sending.run(held.get(&extent.index).copied())
+            let moved = &file.moved;
+            let (copy, large, pinned, baton) = (file.copy, self, &pinned, Baton::of(&start, extent.length, most));
+            Sending { copy, moved, staging, pinned, extent, large, baton }.run(held.get(&extent.index).copied())
         });
-        let mut done = stream::iter(work).buffer_unordered(file.copy.extents_in_flight());
+        let mut done = stream::iter(work).buffer_unordered(most);
         // Where one fails the others are dropped: what is durable of the file stays at the target.
         while let Some(done) = done.next().await {
             done?;
@@ -181,11 +183,13 @@ struct Sending<'a> {
     pinned: &'a Pinned,
     extent: Extent,
     large: &'a Large,
+    baton: Baton<'a>,
 }
 
 impl Sending<'_> {
     /// `held`: the target keeps it, with this digest if it has seen it itself.
-    async fn run(self, held: Option<Option<Digest>>) -> Result<(), CopyError> {
+    async fn run(mut self, held: Option<Option<Digest>>) -> Result<(), CopyError> {
+        self.baton.take().await;
         let Extent { index, length, .. } = self.extent;
         let known = self.large.known(index);
         if let Some(seen) = held
@@ -220,7 +224,7 @@ impl Sending<'_> {
         Ok(same.then_some(digest))
     }
 
-    async fn send(&self) -> Result<Digest, CopyError> {
+    async fn send(&mut self) -> Result<Digest, CopyError> {
         let (source, target) = (|error| Side::Source.of(error), |error| Side::Target.of(error));
         let mut reader = self.copy.from.open_extent(self.pinned, self.extent.index).await.map_err(source)?;
         let holes = reader.holes().clone();
@@ -230,11 +234,55 @@ impl Sending<'_> {
             let len = block.len() as u64;
             upload.write(block).await.map_err(target)?;
             flight.advance(len);
+            self.baton.advance(len);
         }
         let digest = reader.finish().await.map_err(source)?;
         upload.commit(digest).await.map_err(target)?;
         flight.arrive(self.extent.length);
         Ok(digest)
+    }
+}
+
+/// Lets the extents of a file begin one after the other, each when the one before has come some way. Streams share
+/// a path evenly: those that begin together end together, and then the path idles for a round trip.
+struct Baton<'a> {
+    start: &'a Semaphore,
+    has_it: bool,
+    /// Bytes after which it is passed on.
+    left: u64,
+}
+
+impl<'a> Baton<'a> {
+    /// For an extent of `length` bytes that moves together with others, `most` of them in all.
+    fn of(start: &'a Semaphore, length: u64, most: usize) -> Self {
+        Self { start, has_it: false, left: length / most.max(1) as u64 }
+    }
+
+    async fn take(&mut self) {
+        // It is never closed.
+        if let Ok(permit) = self.start.acquire().await {
+            permit.forget();
+            self.has_it = true;
+        }
+    }
+
+    fn advance(&mut self, len: u64) {
+        self.left = self.left.saturating_sub(len);
+        if self.left == 0 {
+            self.pass();
+        }
+    }
+
+    fn pass(&mut self) {
+        if std::mem::take(&mut self.has_it) {
+            self.start.add_permits(1);
+        }
+    }
+}
+
+impl Drop for Baton<'_> {
+    fn drop(&mut self) {
+        self.pass();
     }
 }
 

@@ -101,6 +101,9 @@ pub trait Storage: Send + Sync + 'static {
     /// Removes what is kept of files that nobody has gone on with for `age`. Returns how many.
     async fn sweep(&self, age: Duration) -> Result<u64, StorageError>;
 
+    /// Closes what is open of uploads by extents that nobody uses, or that were removed. To be called now and then.
+    async fn close_idle(&self) {}
+
     /// Makes a folder; with `parents`, also those above it, and an existing one is fine.
     async fn make_folder(&self, path: &RemotePath, parents: bool) -> Result<(), StorageError>;
 

@@ -64,7 +64,8 @@ impl Stagings {
         file: &LargeFile,
         wanted: &Wanted,
     ) -> Result<Option<Arc<LocalStaging>>, Problem> {
-        self.lock().forget_idle(file.owner);
+        self.forget_idle();
+        self.lock().make_room(file.owner);
         let target = Target::find(root, path, file.parents)?;
         target.check(file.overwrite, file.same.map(|_| file.extents.size()))?;
         if let Some(same) = file.same
@@ -78,9 +79,10 @@ impl Stagings {
         let _turn = self.turn(&name);
         let staged = match StagedFile::find(&target, &name)?.and_then(|identity| self.supersede(identity)) {
             Some(staged) if staged.suits(file) => staged,
-            Some(_) => {
+            Some(staged) => {
                 // Its last writer may still have it open, locked.
                 root.sys().unlink(&target.folder, name.as_bytes())?;
+                staged.discard();
                 Arc::new(StagedFile::open(root.sys(), &target, &name, file)?)
             }
             None => {
@@ -113,7 +115,17 @@ impl Stagings {
             return Err(Problem::NoUpload);
         }
         entry.used = Instant::now();
+        if entry.staging.staged.is_removed() {
+            return Err(Problem::NoUpload);
+        }
         Ok(entry.staging.clone())
+    }
+
+    /// Closes what was removed from the disk, and what nobody uses. What is kept on disk stays: it can be begun
+    /// again.
+    pub(super) fn forget_idle(&self) {
+        let removed = self.lock().forget_idle();
+        removed.iter().for_each(|staging| staging.staged.discard());
     }
 
     /// Takes the staged file from whoever has it, unless it was published meanwhile. Waits for what that
@@ -168,10 +180,16 @@ impl List {
         self.swept.insert(folder)
     }
 
-    /// Closes what nobody uses, to make room for one more of `owner`. What is kept on disk stays: it can be
-    /// begun again.
-    fn forget_idle(&mut self, owner: Digest) {
+    /// Forgets what nobody uses, and what has no name any more: that is returned, as some may be using it.
+    fn forget_idle(&mut self) -> Vec<Arc<LocalStaging>> {
+        let removed = self.going_on.extract_if(|_, entry| entry.staging.staged.is_removed());
+        let removed = removed.map(|(_, entry)| entry.staging).collect();
         self.going_on.retain(|_, entry| entry.in_use() || entry.used.elapsed() < IDLE);
+        removed
+    }
+
+    /// Closes what is used least, to make room for one more of `owner`.
+    fn make_room(&mut self, owner: Digest) {
         while self.going_on.values().filter(|entry| entry.staging.owner == owner).count() >= OWNED_MAX {
             if !self.forget_idlest(|entry| entry.staging.owner == owner) {
                 break;

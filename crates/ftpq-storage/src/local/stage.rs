@@ -136,6 +136,25 @@ impl StagedFile {
         Some(*writer)
     }
 
+    /// Whether somebody has removed it: what it still takes is counted by nobody.
+    pub(super) fn is_removed(&self) -> bool {
+        fs::fstat(&self.file).is_ok_and(|stat| stat.st_nlink == 0)
+    }
+
+    /// Asked before each block, as others may go on writing for a while.
+    fn check_there(&self) -> Result<(), Problem> {
+        if self.is_removed() {
+            self.discard();
+            return Err(Problem::NoUpload);
+        }
+        Ok(())
+    }
+
+    /// Gives back what it takes on disk, once it has no name: somebody may have it open for a while yet.
+    pub(super) fn discard(&self) {
+        let _ = self.sys.ftruncate(&self.file, 0);
+    }
+
     fn held(&self) -> Vec<HeldExtent> {
         let numbered = (0..).zip(self.lock_kept().iter().copied().collect::<Vec<_>>());
         let held = numbered.filter(|(_, kept)| kept.listed);
@@ -269,6 +288,7 @@ impl LocalStaging {
     pub(super) fn begin_extent(&self, index: u32, holes: &Holes) -> Result<ExtentWriter, Problem> {
         let extent = self.extent(index)?;
         let _turn = self.my_turn()?;
+        self.staged.check_there()?;
         let mut begun = self.lock_extent(index)?;
         *begun += 1;
         if self.staged.kept(index).listed {
@@ -282,6 +302,7 @@ impl LocalStaging {
     pub(super) fn write(&self, writer: &mut ExtentWriter, block: &[u8]) -> Result<(), Problem> {
         let _turn = self.my_turn()?;
         let _extent = self.lock_latest(writer)?;
+        self.staged.check_there()?;
         writer.sink.write(self.staged.file.as_fd(), block)
     }
 

@@ -252,6 +252,25 @@ async fn a_source_that_changes_is_an_error() {
     }
 }
 
+/// However slowly somebody reads, a removed file does not stay on disk for that.
+#[tokio::test]
+async fn reading_ends_soon_when_the_file_is_removed() {
+    let folder = Folder::new();
+    fs::write(folder.path("f"), pattern(20 * BLOCK)).unwrap();
+    let mut reader = folder.storage.open(&remote("f")).await.unwrap();
+    reader.next_block().await.unwrap();
+    fs::remove_file(folder.path("f")).unwrap();
+    let mut blocks = 0;
+    let problem = loop {
+        match reader.next_block().await {
+            Ok(block) => blocks += u32::from(block.is_some()),
+            Err(error) => break error.problem,
+        }
+    };
+    assert!(matches!(problem, Problem::Changed), "{problem:?}");
+    assert!(blocks <= 1, "{blocks} blocks");
+}
+
 #[tokio::test]
 async fn folders_are_made_moved_and_removed() {
     let folder = Folder::new();

@@ -299,7 +299,8 @@ mod tests {
         fs::remove_dir_all(folder.path().join("d")).unwrap();
         drop(staging);
         let is_open = || {
-            let open = fs::read_dir("/proc/self/fd").unwrap().filter_map(|item| fs::read_link(item.unwrap().path()).ok());
+            let open =
+                fs::read_dir("/proc/self/fd").unwrap().filter_map(|item| fs::read_link(item.unwrap().path()).ok());
             open.filter(|file| file.starts_with(folder.path().join("d"))).count() > 0
         };
         assert!(is_open());

@@ -18,6 +18,7 @@ mod sink;
 mod stage;
 mod sweep;
 mod sys;
+mod turns;
 mod usage;
 mod write;
 
@@ -170,8 +171,8 @@ impl Storage for LocalFs {
 
     async fn remove(&self, path: &RemotePath, recursive: bool) -> Result<u64, StorageError> {
         let list = self.stagings.clone();
-        self.run(path, move |root, path| {
-            let removed = root.remove(path, recursive);
+        self.run_while_wanted(path, move |root, path, wanted| {
+            let removed = root.remove(path, recursive, wanted);
             // Some of it, at least, may have been what is kept of uploads.
             list.forget_idle();
             removed

@@ -29,6 +29,7 @@ use super::{
     root,
     sink::{self, Sink},
     sys::Sys,
+    turns::Turns,
     write::reserve,
 };
 use crate::{BLOCK, HeldExtent, LargeFile, Publish, blocking::Wanted, error::Problem, hash::BodyHasher};
@@ -48,6 +49,8 @@ pub(super) struct StagedFile {
     /// How often each extent was begun. Locked while something is done to that extent.
     begun: Vec<Mutex<u32>>,
     kept: Mutex<Vec<Kept>>,
+    /// Taken before its locks are.
+    pub(super) turns: Turns,
     /// Whether flushing has failed. The kernel tells one flush only, so all that wait must know.
     flush_failed: Mutex<bool>,
 }
@@ -101,6 +104,7 @@ impl StagedFile {
             writer: RwLock::new(0),
             begun: (0..file.extents.count()).map(|_| Mutex::default()).collect(),
             kept: Mutex::default(),
+            turns: Turns::default(),
             flush_failed: Mutex::new(false),
         };
         match staged.read_journal(stat.st_size as u64)?.filter(|_| !file.fresh) {
@@ -350,7 +354,8 @@ impl LocalStaging {
         sys.ftruncate(file, self.staged.extents.size())?;
         set_metadata(file, true, publish.mode, publish.mtime)?;
         let flushed = self.staged.flush_once(|| sys.fsync(file));
-        let published = flushed.and_then(|()| self.target.publish_named(name, file, self.overwrite));
+        let wanted = flushed.and_then(|()| wanted.check());
+        let published = wanted.and_then(|()| self.target.publish_named(name, file, self.overwrite));
         published.map_err(|problem| {
             // Only what is private is gone on with. Its journal was cut off, and is kept on being written to.
             let _ = fs::fchmod(file, PRIVATE_FILE);

@@ -307,7 +307,7 @@ fn a_tree_deeper_than_any_path_is_removed() {
     }
     // Neither the stack nor the descriptors may grow with the depth.
     let root = folder.storage.root.clone();
-    let remove = move || root.remove(&remote("deep"), true);
+    let remove = move || root.remove(&remote("deep"), true, &Wanted::default());
     drop(level);
     let remover = std::thread::Builder::new().stack_size(128 * 1024).spawn(remove).unwrap();
     while !remover.is_finished() {

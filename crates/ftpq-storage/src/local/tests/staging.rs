@@ -518,6 +518,24 @@ async fn the_idlest_upload_of_an_owner_makes_room_for_his_next() {
     assert!(find("f", [9; 32], others).await.is_ok());
 }
 
+/// Some file systems take what there is before they find that it is not enough.
+#[tokio::test]
+async fn more_than_is_free_is_not_asked_for() {
+    let mut folder = Folder::new();
+    let size = 1 << 43;
+    for begin in [true, false] {
+        folder.hook(Fail::nth(Which::Fallocate, 0, Errno::IO));
+        let refused = if begin {
+            let file = LargeFile { extents: Extents::new(size, 1 << 30).unwrap(), ..large() };
+            folder.storage.begin(&remote("f"), file).await.map(drop)
+        } else {
+            folder.storage.create(&remote("f"), NewFile { size: Some(size), ..NewFile::default() }).await.map(drop)
+        };
+        assert_eq!(status(refused), Status::NoSpace, "{begin}");
+        assert_eq!(folder.on_disk(), Vec::<String>::new());
+    }
+}
+
 /// What has no name takes no room on disk: nobody would count it. Removed here, by another program, or to make room
 /// for another; and with a client that goes on sending.
 #[tokio::test]

@@ -141,6 +141,10 @@ pub trait Reader: Send {
     /// The parts that are left out: zeros that take no room.
     fn holes(&self) -> &Holes;
 
+    /// Blocks that were not begun yet have no more than so many bytes. Where that is less than [`BLOCK`], memory
+    /// is scarce, and nothing need be held that was not asked for. A wish: some storages cannot choose.
+    fn limit_blocks(&mut self, _most: usize) {}
+
     /// The next bytes that are in no hole, at most [`BLOCK`]; `None` after the last.
     async fn next_block(&mut self) -> Result<Option<Bytes>, StorageError>;
 

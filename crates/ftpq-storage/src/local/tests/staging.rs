@@ -590,7 +590,7 @@ async fn what_was_removed_is_not_found() {
 }
 
 /// The blocks that files take which this process has open in the folder, and which have no name any more.
-fn blocks_of_removed(folder: &Folder) -> Vec<u64> {
+pub(super) fn blocks_of_removed(folder: &Folder) -> Vec<u64> {
     let open = fs::read_dir("/proc/self/fd").unwrap().filter_map(|item| {
         let item = item.unwrap().path();
         let name = fs::read_link(&item).ok()?;

@@ -219,7 +219,7 @@ fn keep_everything(world: &World, own: &dyn Fn(Program) -> Program) {
     // Somebody else's server: its key is remembered.
     let other = World::serving();
     let key = client(&["key"]).stdout.trim().to_owned();
-    fs::write(other.authorized_clients(), format!("{key} name=x rights=list\n")).unwrap();
+    other.set_clients(&format!("{key} name=x rights=list\n"));
     client(&["ls", "--accept-new", "-s", &other.server().name()]);
     assert_private(&world.path("audit.jsonl"), &[]);
 }

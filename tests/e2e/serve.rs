@@ -96,7 +96,7 @@ fn a_log_that_cannot_be_written_stops_nothing() {
         client(&["put", "file"]).ok();
         holds(world.served().join("file"), 300_000);
         client(&["rm", "nothing"]).fails(3, "/nothing");
-        fs::write(world.authorized_clients(), "nonsense\n").unwrap();
+        world.set_clients("nonsense\n");
         client(&["ls"]).fails(4, "does not know your key");
         assert_eq!(server.stop(Signal::TERM), 0, "{args:?}");
     }

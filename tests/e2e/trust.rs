@@ -85,7 +85,7 @@ fn the_line_that_a_refused_client_is_told_lets_it_in() {
     let told = client().arg("ls").run().fails(4, "add the line");
     let line = told.split('"').nth(1).expect("a line in quotes").replace("YOUR-NAME", "guest");
     let list = fs::read_to_string(world.authorized_clients()).unwrap();
-    fs::write(world.authorized_clients(), format!("{list}{line}\n")).unwrap();
+    world.set_clients(&format!("{list}{line}\n"));
     let con = client().arg("con").run().ok();
     assert!(
         con.stdout.contains("you      guest") && con.stdout.contains("rights   list,read,write\n"),
@@ -93,7 +93,7 @@ fn the_line_that_a_refused_client_is_told_lets_it_in() {
         con.stdout
     );
     // And out again.
-    fs::write(world.authorized_clients(), list).unwrap();
+    world.set_clients(&list);
     client().arg("ls").run().fails(4, "does not know your key");
 }
 

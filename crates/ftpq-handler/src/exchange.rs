@@ -61,11 +61,11 @@ impl Exchange {
         self.send.frame(&Response::Head(value(head)?)).await?;
         self.phase = Phase::Sending;
         let size = file.info().size.min(BLOCK as u64) as usize;
-        let _room = match &self.room {
-            Some(room) => room.hold(size).await,
-            None => None,
-        };
-        while let Some(block) = file.next_block().await? {
+        let mut held = None;
+        loop {
+            let most = self.room_for(size, &mut held);
+            file.limit_blocks(if most < size { most } else { BLOCK });
+            let Some(block) = file.next_block().await? else { break };
             self.send_block(block).await?;
         }
         let digest = file.finish().await?;
@@ -95,8 +95,8 @@ impl Exchange {
         if let Some(go) = go {
             self.send.frame(&Response::Head(value(go)?)).await?;
         }
-        let (mut left, mut held) = (size, None);
-        while let Some(block) = self.next_block(&mut left, &mut held).await? {
+        let mut body = Body { left: size.unwrap_or(0), in_chunks: size.is_none(), held: None };
+        while let Some(block) = self.next_block(&mut body).await? {
             self.bytes += block.len() as u64;
             file.write(block).await?;
         }
@@ -147,41 +147,49 @@ impl Exchange {
         Ok(())
     }
 
-    /// The next bytes of a body of which so many are `left`. Where there is no room, blocks are small: to
-    /// wait could be for ever, since what others wait for may be behind what this stream does not read. Until
-    /// it is their turn at the user's pace, they stay where they are: that nothing moves meanwhile is nobody's
-    /// stall.
-    async fn next_block(&mut self, left: &mut Option<u64>, held: &mut Option<Held>) -> Result<Option<Bytes>, Failure> {
-        let Some(left) = left else {
-            let chunk = self.recv.chunk().await?;
-            if let (Some(pace), Some(chunk)) = (&self.pace, &chunk) {
-                pace.wait(Way::Up, chunk.len()).await;
-            }
-            return Ok(chunk);
-        };
-        if *left == 0 {
+    /// The next bytes of a body. Until it is their turn at the user's pace, they stay where they are: that nothing
+    /// moves meanwhile is nobody's stall.
+    async fn next_block(&mut self, body: &mut Body) -> Result<Option<Bytes>, Failure> {
+        if body.left == 0 && body.in_chunks {
+            body.left = self.recv.chunk().await? as u64;
+        }
+        if body.left == 0 {
             return Ok(None);
         }
         let most = if self.pace.is_some() { PIECE } else { BLOCK };
-        let mut size = (*left).min(most as u64) as usize;
-        if let Some(room) = &self.room
-            && held.is_none()
-            && size > SMALL_BLOCK
-        {
-            *held = room.try_hold(size);
-            size = if held.is_some() { size } else { SMALL_BLOCK };
-        }
+        let size = body.left.min(most as u64) as usize;
+        // Other chunks may be larger than this one.
+        let room = self.room_for(if body.in_chunks { most } else { size }, &mut body.held);
+        let size = size.min(room);
         if let Some(pace) = &self.pace {
             pace.wait(Way::Up, size).await;
         }
         let block = self.recv.block(size).await?;
-        *left -= block.len() as u64;
+        body.left -= block.len() as u64;
         Ok(Some(block))
+    }
+
+    /// How large the next of a body's blocks may be, of which the largest has `size` bytes. Where there is no room,
+    /// they are small: to wait for it could be for ever, since whoever has it may be as slow as it likes.
+    fn room_for(&self, size: usize, held: &mut Option<Held>) -> usize {
+        let Some(room) = self.room.as_ref().filter(|_| size > SMALL_BLOCK) else { return size };
+        if held.is_none() {
+            *held = room.try_hold(size);
+        }
+        if held.is_some() { size } else { SMALL_BLOCK }
     }
 
     fn in_phase(&self, phase: Phase) -> Result<(), Failure> {
         if self.phase == phase { Ok(()) } else { Err(Failure::internal("a handler used its exchange out of order")) }
     }
+}
+
+/// A body on its way in.
+struct Body {
+    /// Bytes that are still to come of it, or of the chunk that is being read.
+    left: u64,
+    in_chunks: bool,
+    held: Option<Held>,
 }
 
 /// Bytes of a block that need no room of their own: every stream may have one.

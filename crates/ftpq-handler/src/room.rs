@@ -40,20 +40,13 @@ impl Room {
         let own = self.own.clone().try_acquire_many_owned(units(block)).ok()?;
         Some(Held { _all: self.all.clone().try_acquire_many_owned(units(block)).ok()?, _own: own })
     }
-
-    /// The same, waiting for it. Whoever holds some makes progress or is cut off, so this ends.
-    pub(crate) async fn hold(&self, block: usize) -> Option<Held> {
-        // First one's own: who waits for that must keep nobody else waiting.
-        let own = self.own.clone().acquire_many_owned(units(block)).await.ok()?;
-        Some(Held { _all: self.all.clone().acquire_many_owned(units(block)).await.ok()?, _own: own })
-    }
 }
 
 fn units(block: usize) -> u32 {
     (block * 2).div_ceil(1024).try_into().unwrap_or(u32::MAX)
 }
 
-/// At least enough for one body: everybody gets through, one after the other.
+/// At least enough for one body.
 fn semaphore(bytes: u64) -> Arc<Semaphore> {
     let kib = (bytes / 1024).min(u64::from(u32::MAX)) as usize;
     Arc::new(Semaphore::new(kib.max(units(BLOCK) as usize)))
@@ -63,8 +56,8 @@ fn semaphore(bytes: u64) -> Arc<Semaphore> {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn nobody_takes_more_than_its_part_and_all_together_not_more_than_there_is() {
+    #[test]
+    fn nobody_takes_more_than_its_part_and_all_together_not_more_than_there_is() {
         let block = 256 * 1024;
         let all = Room::new(8 * block as u64);
         let [one, two] = [all.part(4 * block as u64), all.part(8 * block as u64)];
@@ -74,8 +67,7 @@ mod tests {
         assert!(two.try_hold(block).is_none());
         drop(others);
         assert!(one.try_hold(block).is_none(), "that was not its own");
-        let waiting = one.hold(block);
         drop(held);
-        assert!(waiting.await.is_some());
+        assert!(one.try_hold(block).is_some());
     }
 }

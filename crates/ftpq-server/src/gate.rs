@@ -72,17 +72,25 @@ impl Gate {
         }
         // Those who have proved their address find room where a flood has taken all, also one in their name.
         let room = |limit: u32| if validated { limit.saturating_mul(2) } else { limit };
-        if state.unknown >= room(self.limits.unknown) {
+        // But never all: a part is for those who are known.
+        let unknown = room(self.limits.unknown).min(self.limits.connections - self.limits.connections / 4);
+        if state.unknown >= unknown {
             return Verdict::Ignore;
         }
         if state.unknown >= self.limits.retry_from && !validated {
             return Verdict::Retry;
         }
-        let here = state.by_network.get(&network).copied().unwrap_or(0);
-        if here >= room(self.limits.unknown_per_network) || state.all >= self.limits.connections {
+        if state.all >= self.limits.connections {
             return Verdict::Refuse;
         }
-        let Some(share) = self.memory.least() else { return Verdict::Ignore };
+        let here = state.by_network.get(&network).copied().unwrap_or(0);
+        if here >= room(self.limits.unknown_per_network) {
+            // Those who are there may have been forged, and who is really there proves it.
+            return if validated { Verdict::Refuse } else { Verdict::Retry };
+        }
+        let Some(share) = self.memory.least() else {
+            return if validated { Verdict::Refuse } else { Verdict::Ignore };
+        };
         state.all += 1;
         state.unknown += 1;
         *state.by_network.entry(network).or_default() += 1;
@@ -176,15 +184,36 @@ mod tests {
         let gate = gate(Limits { unknown_per_network: 2, ..Limits::default() });
         let mut first = enter(&gate, SOMEWHERE, false).unwrap();
         let _second = enter(&gate, SOMEWHERE, false).unwrap();
-        assert!(matches!(gate.judge(SOMEWHERE.parse().unwrap(), false), Verdict::Refuse));
+        assert!(matches!(gate.judge(SOMEWHERE.parse().unwrap(), false), Verdict::Retry));
         assert!(enter(&gate, "192.0.2.2", false).is_some());
         // Who is known takes no place from the others behind the same address.
         first.known();
         let _third = enter(&gate, SOMEWHERE, false).unwrap();
-        assert!(matches!(gate.judge(SOMEWHERE.parse().unwrap(), false), Verdict::Refuse));
+        assert!(matches!(gate.judge(SOMEWHERE.parse().unwrap(), false), Verdict::Retry));
         // Anybody can send first packets in a network's name: who is really there finds room beside them.
         let proved: Vec<_> = std::iter::from_fn(|| enter(&gate, SOMEWHERE, true)).collect();
         assert_eq!(proved.len(), 2);
+        assert!(matches!(gate.judge(SOMEWHERE.parse().unwrap(), true), Verdict::Refuse));
+    }
+
+    #[test]
+    fn those_whom_nobody_knows_do_not_take_all_connections() {
+        let gate = gate(Limits { connections: 8, unknown: 8, ..Limits::default() });
+        let mut passes: Vec<_> = (0..6).map(|number| enter(&gate, &numbered(number), true).unwrap()).collect();
+        assert!(matches!(gate.judge(SOMEWHERE.parse().unwrap(), true), Verdict::Ignore));
+        passes.iter_mut().take(2).for_each(Pass::known);
+        let mut more: Vec<_> = (6..8).map(|number| enter(&gate, &numbered(number), true).unwrap()).collect();
+        assert!(matches!(gate.judge(SOMEWHERE.parse().unwrap(), true), Verdict::Ignore));
+        more.iter_mut().for_each(Pass::known);
+        assert!(matches!(gate.judge(SOMEWHERE.parse().unwrap(), true), Verdict::Refuse));
+    }
+
+    #[test]
+    fn where_no_memory_is_left_those_who_are_there_are_told() {
+        let gate = gate(Limits { memory: 1 << 20, ..Limits::default() });
+        let _only = enter(&gate, &numbered(0), true).unwrap();
+        assert!(matches!(gate.judge(SOMEWHERE.parse().unwrap(), false), Verdict::Ignore));
+        assert!(matches!(gate.judge(SOMEWHERE.parse().unwrap(), true), Verdict::Refuse));
     }
 
     #[test]

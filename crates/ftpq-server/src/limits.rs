@@ -67,3 +67,6 @@ pub const WATCH: Duration = Duration::from_millis(250);
 
 /// Between two looks for what is unfinished and too old: it reads every folder.
 pub const TIDY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Between two looks for what is open of uploads that nobody goes on with, or that other programs removed.
+pub const CLOSE_IDLE: Duration = Duration::from_secs(60);

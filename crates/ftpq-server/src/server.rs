@@ -20,7 +20,7 @@ use crate::{
     clients::Clients,
     commands,
     gate::{Gate, Verdict},
-    limits::{DRAIN, Limits, TIDY, WATCH},
+    limits::{CLOSE_IDLE, DRAIN, Limits, TIDY, WATCH},
     observer::{Event, Observer},
     pace::Paces,
     penalties::Offence,
@@ -98,9 +98,11 @@ impl Server {
             });
         }
         let tidying = tokio::spawn(tidy(self.shared.clone()));
+        let closing = tokio::spawn(close_idle(self.shared.clone()));
         let watching = tokio::spawn(watch_access(self.shared.clone()));
         shutdown.await;
         tidying.abort();
+        closing.abort();
 
         listeners.iter().for_each(|listener| listener.refuse_new());
         self.shared.draining.cancel();
@@ -127,6 +129,14 @@ async fn tidy(shared: Arc<Shared>) {
             Err(error) => tracing::warn!(%error, "cannot look for unfinished uploads"),
         }
         sleep(TIDY).await;
+    }
+}
+
+/// Closes, now and then, what is open of uploads that nobody goes on with.
+async fn close_idle(shared: Arc<Shared>) {
+    loop {
+        sleep(CLOSE_IDLE).await;
+        shared.storage.close_idle().await;
     }
 }
 
@@ -251,7 +261,11 @@ pub struct BuildError(#[from] RegisterError);
 
 #[cfg(test)]
 mod tests {
-    use ftpq_storage::LocalFs;
+    use std::fs;
+
+    use ftpq_proto::Extents;
+    use ftpq_storage::{LargeFile, LocalFs};
+    use tokio::time::Instant;
 
     use super::*;
     use crate::access::RejectedLine;
@@ -262,6 +276,41 @@ mod tests {
         fn event(&self, _: Event<'_>) {
             panic!("the log cannot be written");
         }
+    }
+
+    /// Nobody comes back for it, and nobody begins another.
+    #[tokio::test(start_paused = true)]
+    async fn removed_uploads_are_closed_with_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let access = Access::open(&folder.path().join("authorized_clients")).unwrap();
+        let server = Server::builder(LocalFs::open(folder.path()).unwrap(), access).build().unwrap();
+        let file = LargeFile {
+            extents: Extents::new(20 << 20, 8 << 20).unwrap(),
+            owner: [1; 32].into(),
+            fresh: false,
+            apart: None,
+            sparse: true,
+            overwrite: false,
+            same: None,
+            parents: true,
+        };
+        let path = "d/f".parse().unwrap();
+        let staging = server.shared.storage.begin(&path, file).await.unwrap().unwrap();
+        fs::remove_dir_all(folder.path().join("d")).unwrap();
+        drop(staging);
+        let is_open = || {
+            let open =
+                fs::read_dir("/proc/self/fd").unwrap().filter_map(|item| fs::read_link(item.unwrap().path()).ok());
+            open.filter(|file| file.starts_with(folder.path().join("d"))).count() > 0
+        };
+        assert!(is_open());
+        let closing = tokio::spawn(close_idle(server.shared.clone()));
+        let began = Instant::now();
+        while is_open() {
+            assert!(began.elapsed() < 3 * CLOSE_IDLE);
+            sleep(CLOSE_IDLE / 4).await;
+        }
+        closing.abort();
     }
 
     #[test]

@@ -8,7 +8,10 @@ use std::{
 use ftpq_handler::{Failure, User};
 use ftpq_proto::{RemotePath, Status, message::Failed};
 use ftpq_storage::{Storage, StorageError};
-use ftpq_transport::{Closed, Connection, Incoming, tuning::Windows};
+use ftpq_transport::{
+    Closed, Connection, Incoming,
+    tuning::{UNSETTLED_STREAMS, Windows},
+};
 use tokio::{
     sync::{Mutex, watch},
     time::{Instant, timeout, timeout_at},
@@ -88,7 +91,15 @@ pub(crate) async fn run(server: Arc<Shared>, incoming: Incoming, pass: Pass) {
     let serve = {
         let session = session.clone();
         async move {
-            while let Ok((send, recv)) = session.connection.accept().await {
+            for number in 0_u64.. {
+                let Ok((mut send, mut recv)) = session.connection.accept().await else { break };
+                // What came in the same flight as CON gets its answer. Nothing else is read of somebody unknown: no
+                // penalty is paid for it.
+                if let Some(status) = session.is_turned_away().filter(|_| number >= UNSETTLED_STREAMS.into()) {
+                    recv.stop(status);
+                    send.reset(status);
+                    continue;
+                }
                 tracker.spawn(dispatch::run(session.clone(), send, recv));
             }
         }
@@ -131,14 +142,13 @@ impl Session {
         Ok(())
     }
 
-    /// Gives a connection that does something more than the least, while there is memory.
-    pub(crate) fn grow(&self) {
+    /// Gives a connection that does something more than the least, while there is memory. Returns whether it did.
+    pub(crate) fn grow(&self) -> bool {
         let windows = self.member().and_then(|member| member.grow(self.server.gate.memory()));
         let pace = self.member.get().and_then(|(grant, _)| self.server.paces.of(&grant.user));
         let most = pace.map_or(u32::MAX, |pace| pace.window());
-        windows
-            .into_iter()
-            .for_each(|windows| self.connection.settle(Windows { receive: windows.receive.min(most), ..windows }));
+        let windows = windows.map(|windows| Windows { receive: windows.receive.min(most), ..windows });
+        windows.inspect(|windows| self.connection.settle(*windows)).is_some()
     }
 
     /// What is counted of its client, once it is known.
@@ -158,9 +168,8 @@ impl Session {
         if first && welcome {
             self.pass.lock().unwrap_or_else(PoisonError::into_inner).known();
             // Where there is plenty, the first command need not wait for it.
-            match self.server.gate.memory().is_plenty() {
-                true => self.grow(),
-                false => self.connection.settle(LEAST),
+            if !(self.server.gate.memory().is_plenty() && self.grow()) {
+                self.connection.settle(LEAST);
             }
         }
         first
@@ -169,6 +178,14 @@ impl Session {
     /// Whether somebody is known here, and welcome.
     pub(crate) fn is_settled(&self) -> bool {
         self.settled.borrow().is_some()
+    }
+
+    /// How, if whoever is there was refused and is nobody known.
+    fn is_turned_away(&self) -> Option<Status> {
+        match &*self.settled.borrow() {
+            Some(Settled::Refused(failed)) if self.member().is_none() => Some(failed.status),
+            _ => None,
+        }
     }
 
     /// Waits until CON was answered or the connection is gone.
@@ -190,10 +207,9 @@ impl Session {
         }
     }
 
-    /// Ends the connection if what its client was granted is not what it is granted now.
+    /// Ends the connection, and what was begun on it, if what its client was granted is not what it is granted now.
     fn check(&self) {
-        let over = self.revoked.is_cancelled() || self.connection.close_reason().is_some();
-        let Some((granted, _)) = self.member.get().filter(|_| !over) else { return };
+        let Some((granted, _)) = self.member.get().filter(|_| !self.revoked.is_cancelled()) else { return };
         let (status, why) = match self.grant() {
             Ok(now) if now == *granted => return,
             // The client connects again by itself and goes on with what it may do now.
@@ -201,7 +217,11 @@ impl Session {
             Err(Denied::Restricted(why)) => (Status::NotAuthorised, why),
             Err(_) => (Status::NotAuthorised, "this key is not let in any more"),
         };
+        // Also what goes on when the connection is gone: it may wait for something, and have its effect later.
         self.revoked.cancel();
+        if self.connection.close_reason().is_some() {
+            return;
+        }
         self.connection.close(Some(status), why);
         let (user, remote) = (&granted.user, self.connection.remote_address());
         self.server.tell(Event::Revoked { user: &user.name, key: user.key, remote, why });

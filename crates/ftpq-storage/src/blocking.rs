@@ -3,7 +3,7 @@
 
 use std::{
     any::Any,
-    future::Future,
+    future::{Future, pending},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -26,7 +26,8 @@ pub async fn holding<F: Future>(held: Held, work: F) -> F::Output {
     HELD.scope(held, work).await
 }
 
-/// Runs `work` on a thread that may block, never on the one that drives the connections.
+/// Runs `work` on a thread that may block, never on the one that drives the connections. It does not begin when
+/// nobody waits for it by the time that a thread is free.
 pub(crate) async fn blocking<T, E>(work: impl FnOnce(&Wanted) -> Result<T, E> + Send + 'static) -> Result<T, E>
 where
     T: Send + 'static,
@@ -37,10 +38,12 @@ where
     let held = HELD.try_with(Arc::clone).ok();
     let task = tokio::task::spawn_blocking(move || {
         let _held = held;
-        work(&wanted)
+        wanted.check().is_ok().then(|| work(&wanted))
     });
     match task.await {
-        Ok(done) => done,
+        Ok(Some(done)) => done,
+        // Whoever comes here waits for it.
+        Ok(None) => pending().await,
         // Only at shutdown is such work cancelled, and then nobody is left to see it; a bug in it
         // is for the dispatcher to contain.
         Err(error) => std::panic::resume_unwind(error.try_into_panic().unwrap_or_else(|_| Box::new("shutting down"))),
@@ -113,5 +116,34 @@ mod tests {
             }
             assert_eq!(ended.await.unwrap(), !dropped);
         }
+    }
+
+    /// There are so many threads, and a key can be removed while something waits for one.
+    #[test]
+    fn work_that_nobody_waits_for_when_its_turn_comes_does_not_begin() {
+        let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+        runtime.block_on(async {
+            let (go, go_on) = mpsc::channel();
+            let (begin, begun) = oneshot::channel();
+            let first = tokio::spawn(blocking(move |_| {
+                begin.send(()).unwrap();
+                go_on.recv().map_err(drop)
+            }));
+            begun.await.unwrap();
+            let (end, mut ended) = oneshot::channel::<()>();
+            let held = Arc::new(());
+            let second = tokio::spawn(holding(held.clone(), blocking(move |_| end.send(()))));
+            while Arc::strong_count(&held) < 3 {
+                tokio::task::yield_now().await;
+            }
+            second.abort();
+            assert!(second.await.unwrap_err().is_cancelled());
+            go.send(()).unwrap();
+            first.await.unwrap().unwrap();
+            // There is one thread: what comes last comes after it.
+            blocking(|_| Ok::<_, ()>(())).await.unwrap();
+            assert!(ended.try_recv().is_err());
+            assert_eq!(Arc::strong_count(&held), 1);
+        });
     }
 }

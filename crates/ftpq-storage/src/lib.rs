@@ -101,6 +101,9 @@ pub trait Storage: Send + Sync + 'static {
     /// Removes what is kept of files that nobody has gone on with for `age`. Returns how many.
     async fn sweep(&self, age: Duration) -> Result<u64, StorageError>;
 
+    /// Closes what is open of uploads by extents that nobody uses, or that were removed. To be called now and then.
+    async fn close_idle(&self) {}
+
     /// Makes a folder; with `parents`, also those above it, and an existing one is fine.
     async fn make_folder(&self, path: &RemotePath, parents: bool) -> Result<(), StorageError>;
 
@@ -137,6 +140,10 @@ pub trait Reader: Send {
 
     /// The parts that are left out: zeros that take no room.
     fn holes(&self) -> &Holes;
+
+    /// Blocks that were not begun yet have no more than so many bytes. Where that is less than [`BLOCK`], memory
+    /// is scarce, and nothing need be held that was not asked for. A wish: some storages cannot choose.
+    fn limit_blocks(&mut self, _most: usize) {}
 
     /// The next bytes that are in no hole, at most [`BLOCK`]; `None` after the last.
     async fn next_block(&mut self) -> Result<Option<Bytes>, StorageError>;

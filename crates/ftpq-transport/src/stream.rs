@@ -130,14 +130,13 @@ impl RecvHalf {
         Ok(block.freeze())
     }
 
-    /// Receives the next chunk of a body of unknown length; `None` at its end.
-    pub async fn chunk(&mut self) -> Result<Option<Bytes>, RecvError> {
+    /// The bytes of the next chunk of a body of unknown length, which follow; 0 at its end.
+    pub async fn chunk(&mut self) -> Result<usize, RecvError> {
         let mut prefix = [0; PREFIX_LEN];
         timeout(STALL, self.fill(&mut prefix)).await.unwrap_or(Err(RecvError::Stalled))?;
         match u32::from_be_bytes(prefix) as usize {
-            0 => Ok(None),
             len if len > CHUNK_MAX => Err(RecvError::Malformed(DecodeError::TooLarge { len })),
-            len => Ok(Some(self.block(len).await?)),
+            len => Ok(len),
         }
     }
 

@@ -197,9 +197,18 @@ impl World {
 
     /// The same for a key that lies in no home.
     pub(crate) fn authorise_key(&self, key: &str, options: &str) {
-        let file = self.authorized_clients();
-        let list = fs::read_to_string(&file).unwrap_or_default();
-        fs::write(&file, format!("{list}{key} {options}\n")).unwrap();
+        let list = fs::read_to_string(self.authorized_clients()).unwrap_or_default();
+        self.set_clients(&format!("{list}{key} {options}\n"));
+    }
+
+    /// Replaces the list of clients in one step, which counts at once.
+    pub(crate) fn set_clients(&self, list: &str) {
+        let new = self.path("list");
+        fs::write(&new, list).unwrap();
+        if let Ok(before) = fs::metadata(self.authorized_clients()) {
+            fs::set_permissions(&new, before.permissions()).unwrap();
+        }
+        fs::rename(new, self.authorized_clients()).unwrap();
     }
 
     pub(crate) fn authorized_clients(&self) -> PathBuf {

@@ -3,7 +3,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use ftpq_storage::own_file;
@@ -19,7 +19,20 @@ pub struct AccessFile {
 }
 
 /// By which a change of the file is noticed: length, times of contents and inode (nanoseconds), inode.
-pub(super) type Version = (u64, SystemTime, (i64, i64), u64);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Version {
+    len: u64,
+    modified: SystemTime,
+    changed: SystemTime,
+    pub(super) inode: u64,
+}
+
+impl Version {
+    /// How long ago it changed, in contents or otherwise. A time to come, by another clock, is long ago.
+    pub(super) fn age(&self, now: SystemTime) -> Duration {
+        now.duration_since(self.changed).unwrap_or(Duration::MAX)
+    }
+}
 
 /// Why the list was not changed.
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +120,8 @@ impl AccessFile {
         let mut lines = before.clone();
         let result = change(&mut lines);
         if lines != before {
+            // Not empty: that could be a list that somebody begins to write.
+            lines.extend(lines.is_empty().then(String::new));
             let text: String = lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect();
             if text.len() as u64 > ACCESS_FILE {
                 return Err(EditError::Line(format!("{}: would be longer than 1 MiB", self.path.display())));
@@ -124,11 +139,13 @@ impl AccessFile {
         #[cfg(unix)]
         let (changed, inode) = {
             use std::os::unix::fs::MetadataExt;
-            ((meta.ctime(), meta.ctime_nsec()), meta.ino())
+            let seconds = Duration::from_secs(u64::try_from(meta.ctime()).unwrap_or(0));
+            let nanos = Duration::from_nanos(u64::try_from(meta.ctime_nsec()).unwrap_or(0));
+            (SystemTime::UNIX_EPOCH + seconds + nanos, meta.ino())
         };
         #[cfg(not(unix))]
-        let (changed, inode) = ((0, 0), 0);
-        Ok(Some((meta.len(), meta.modified()?, changed, inode)))
+        let (changed, inode) = (meta.modified()?, 0);
+        Ok(Some(Version { len: meta.len(), modified: meta.modified()?, changed, inode }))
     }
 }
 

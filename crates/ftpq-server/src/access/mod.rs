@@ -23,7 +23,8 @@
 //!
 //! A line with anything else in it is refused as a whole and reported: an option that this version
 //! does not know may be a restriction. A ticket's line becomes the line of the client that spends it.
-//! Changes count at once: for connections that are open, within [`WATCH`](crate::limits::WATCH).
+//! Changes count at once, those that are made in place after a moment: for connections that are open, within
+//! [`WATCH`](crate::limits::WATCH) of that.
 
 mod file;
 mod list;
@@ -34,6 +35,7 @@ use std::{
     net::IpAddr,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
 };
 
 use ftpq_handler::User;
@@ -58,7 +60,13 @@ pub struct Access {
 
 #[derive(Debug, Default)]
 struct Current {
+    /// What the file was when it was last read and taken, and that text.
     version: Option<Version>,
+    text: String,
+    /// A version that is so young is no proof that nothing has changed: two changes may have the same time.
+    young: bool,
+    /// Since when the file has been another, and not taken yet: it may be half written.
+    waiting: Option<SystemTime>,
     /// How often it was read anew.
     generation: u64,
     list: List,
@@ -81,7 +89,7 @@ impl Access {
     /// The list in `file`. A missing file authorises nobody.
     pub fn open(file: &Path) -> io::Result<Self> {
         let access = Self { file: AccessFile::new(file), current: Mutex::default() };
-        access.refresh(&mut access.lock())?;
+        access.lock().take(access.file.version()?, access.file.read()?, SystemTime::now());
         Ok(access)
     }
 
@@ -131,6 +139,7 @@ impl Access {
         if spent.is_none() {
             return Ok(Err(Denied::BadTicket));
         }
+        self.refresh_own();
         Ok(self.grant(key, address))
     }
 
@@ -158,7 +167,7 @@ impl Access {
     pub fn authorise(&self, user: &User) -> Result<(), EditError> {
         let grant = Grant { user: user.clone(), root: Default::default(), from: Vec::new() };
         self.file.add_client(&grant)?;
-        self.refresh_or_warn(&mut self.lock());
+        self.refresh_own();
         Ok(())
     }
 
@@ -173,23 +182,76 @@ impl Access {
     }
 
     fn refresh_or_warn(&self, current: &mut Current) {
-        if let Err(error) = self.refresh(current) {
+        self.warn(self.refresh(current, SystemTime::now()));
+    }
+
+    /// After a change of one's own, which is whole.
+    fn refresh_own(&self) {
+        let mut current = self.lock();
+        let read = self.file.version().and_then(|version| Ok((version, self.file.read()?)));
+        self.warn(read.map(|(version, text)| current.take(version, text, SystemTime::now())));
+    }
+
+    fn warn(&self, refreshed: io::Result<()>) {
+        if let Err(error) = refreshed {
             // The last good list holds: a disk error must neither lock everybody out nor let anybody in.
             tracing::warn!(%error, file = %self.file.path().display(), "cannot read the list of authorised clients");
         }
     }
 
-    fn refresh(&self, current: &mut Current) -> io::Result<()> {
+    /// Looks at the file again. What may be half written is not taken: cut between two lines it would cut off those
+    /// who come behind, and cut within one it could grant more than the whole line does.
+    fn refresh(&self, current: &mut Current, now: SystemTime) -> io::Result<()> {
         let version = self.file.version()?;
-        if version == current.version {
+        if version == current.version && !current.young {
+            current.waiting = None;
             return Ok(());
         }
-        let list = List::parse(&self.file.read()?);
-        let rejected = list.rejected().to_vec();
-        *current = Current { version, generation: current.generation + 1, list, rejected };
+        let text = self.file.read()?;
+        let since = *current.waiting.get_or_insert(now);
+        if text == current.text || is_whole(&text, version, current.version) || is_final(&text, version, since, now) {
+            current.take(version, text, now);
+        }
         Ok(())
     }
 }
+
+impl Current {
+    fn take(&mut self, version: Option<Version>, text: String, now: SystemTime) {
+        self.young = version.is_some_and(|version| version.age(now) < YOUNG);
+        (self.version, self.waiting) = (version, None);
+        if self.generation == 0 || text != self.text {
+            self.list = List::parse(&text);
+            self.rejected = self.list.rejected().to_vec();
+            self.text = text;
+            self.generation += 1;
+        }
+    }
+}
+
+/// Whether another file has taken the place of the one before, as ftpq does it: it was written before. An editor that
+/// makes a new one there and writes it then begins with nothing.
+fn is_whole(text: &str, version: Option<Version>, before: Option<Version>) -> bool {
+    let inode = |version: Version| version.inode;
+    text.ends_with('\n') && version.map(inode) != before.map(inode)
+}
+
+/// Whether nobody seems to be writing any more.
+fn is_final(text: &str, version: Option<Version>, since: SystemTime, now: SystemTime) -> bool {
+    let waited = now.duration_since(since).unwrap_or(YOUNG);
+    let age = version.map_or(waited, |version| version.age(now));
+    // Whoever goes on writing must not keep a key in that was removed.
+    waited >= UNFINISHED || age >= if text.ends_with('\n') { UNSETTLED } else { UNFINISHED }
+}
+
+/// For so long after a change, more of it may come.
+const UNSETTLED: Duration = Duration::from_millis(100);
+
+/// The same where the list is empty, or its last line has no end: as long as a removed key may stay in.
+const UNFINISHED: Duration = Duration::from_millis(500);
+
+/// After so long, another change has another time, on any file system.
+const YOUNG: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests;

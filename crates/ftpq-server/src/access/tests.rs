@@ -1,6 +1,11 @@
 //! The list of authorised clients: what its lines say, and how it changes.
 
-use std::{fs, net::IpAddr, sync::Barrier};
+use std::{
+    fs,
+    net::IpAddr,
+    sync::Barrier,
+    time::{Duration, SystemTime},
+};
 
 use ftpq_handler::{Limits, User};
 use ftpq_proto::{Right, Rights, TicketSecret};
@@ -150,8 +155,112 @@ fn a_change_of_the_file_counts_at_once() {
     assert_ne!(access.generation(), before);
     assert_eq!(access.grant(user.key, HERE).unwrap().user, user);
     assert_eq!(access.count(), (1, 0));
-    fs::write(&file, "").unwrap();
+    access.file.remove(|_| true).unwrap();
     assert_eq!(access.grant(user.key, HERE), Err(Denied::Unknown));
+}
+
+/// An editor truncates the file and writes it anew, piece by piece, while the server looks.
+#[test]
+fn a_list_that_is_half_written_is_not_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("authorized_clients");
+    let [a, b] = [key(), key()];
+    let whole = format!("{a} name=a rights=list root=/x\n{b} name=b rights=list\n");
+    fs::write(&path, &whole).unwrap();
+    let access = Access::open(&path).unwrap();
+    let look = |wait: Duration| {
+        let mut current = access.lock();
+        access.refresh(&mut current, SystemTime::now() + wait).unwrap();
+        let root = |key| current.list.grant(key).map(|grant| grant.root.to_string());
+        (root(a), root(b), current.generation)
+    };
+    let before = (Some("/x".to_owned()), Some("/".to_owned()), 1);
+    let (at_once, a_moment, longer) = (Duration::ZERO, Duration::from_millis(200), Duration::from_millis(600));
+    for cut in ["", &whole[..30], whole.split(" root").next().unwrap(), whole.split_inclusive('\n').next().unwrap()] {
+        fs::write(&path, cut).unwrap();
+        assert_eq!(look(at_once), before, "{cut:?}");
+        if !cut.ends_with('\n') {
+            assert_eq!(look(a_moment), before, "{cut:?}");
+        }
+        // Nobody need be told where all comes to be as it was.
+        fs::write(&path, &whole).unwrap();
+        assert_eq!(look(at_once), before, "{cut:?}");
+    }
+    // What stays so was meant.
+    fs::write(&path, format!("{a} name=a rights=list root=/y\n")).unwrap();
+    assert_eq!(look(at_once), before);
+    assert_eq!(look(a_moment), (Some("/y".into()), None, 2));
+    for (nobody, generation) in [(format!("{a} name=a rights=list"), 3), (String::new(), 4)] {
+        fs::write(&path, &nobody).unwrap();
+        assert_eq!(look(a_moment).2, generation - 1);
+        assert_eq!(look(longer), (Some("/".to_owned()).filter(|_| !nobody.is_empty()), None, generation));
+    }
+    fs::write(&path, &whole).unwrap();
+    assert_eq!(look(longer).2, 5);
+    // The same for a file that is away, and for an editor that makes a new one and writes that.
+    fs::remove_file(&path).unwrap();
+    assert_eq!(look(at_once), (before.0.clone(), before.1.clone(), 5));
+    fs::write(&path, "").unwrap();
+    assert_eq!(look(at_once), (before.0.clone(), before.1.clone(), 5));
+    fs::remove_file(&path).unwrap();
+    assert_eq!(look(longer), (None, None, 6));
+}
+
+/// Whoever writes again and again must not keep in force what was there before.
+#[test]
+fn a_list_that_never_rests_is_taken_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("authorized_clients");
+    fs::write(&path, format!("{} name=a rights=list\n", key())).unwrap();
+    let access = Access::open(&path).unwrap();
+    let generation = |now: SystemTime| {
+        let mut current = access.lock();
+        access.refresh(&mut current, now).unwrap();
+        current.generation
+    };
+    // By a clock that makes each change a new one.
+    fs::write(&path, "# 1\n").unwrap();
+    let changed = fs::metadata(&path).unwrap().modified().unwrap();
+    assert_eq!([0, 50, 99].map(|millis| generation(changed + Duration::from_millis(millis))), [1, 1, 1]);
+    access.lock().waiting = Some(changed - Duration::from_millis(499));
+    assert_eq!(generation(changed), 1);
+    access.lock().waiting = Some(changed - Duration::from_millis(500));
+    assert_eq!(generation(changed), 2);
+}
+
+/// Two changes within the clock's grain have one time: all else about them is the same, too.
+#[test]
+fn a_second_change_of_the_same_length_at_the_same_time_is_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("authorized_clients");
+    let [a, b] = [key(), key()];
+    fs::write(&path, format!("{a} name=a rights=list\n")).unwrap();
+    let access = Access::open(&path).unwrap();
+    fs::write(&path, format!("{b} name=a rights=list\n")).unwrap();
+    let (mut current, version) = (access.lock(), access.file.version().unwrap());
+    // As if the first had this time as well.
+    current.version = version;
+    let later = |millis| SystemTime::now() + Duration::from_millis(millis);
+    access.refresh(&mut current, later(200)).unwrap();
+    assert!(current.list.grant(a).is_none() && current.list.grant(b).is_some());
+    // Then a look is cheap.
+    assert!(current.young);
+    access.refresh(&mut current, later(3000)).unwrap();
+    assert!(!current.young);
+}
+
+/// As ftpq changes it.
+#[test]
+fn a_list_that_was_replaced_in_one_step_counts_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let [path, new] = ["authorized_clients", "new"].map(|name| folder.path().join(name));
+    let [a, b] = [key(), key()];
+    fs::write(&path, format!("{a} name=a rights=list\n")).unwrap();
+    let access = Access::open(&path).unwrap();
+    fs::write(&new, format!("{b} name=b rights=list\n")).unwrap();
+    fs::rename(new, path).unwrap();
+    assert_eq!(access.grant(a, HERE), Err(Denied::Unknown));
+    assert!(access.grant(b, HERE).is_ok());
 }
 
 /// The list must hold while it cannot be read, and what cannot be a list is none.

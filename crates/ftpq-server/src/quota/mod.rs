@@ -16,7 +16,7 @@ use std::{
 
 use async_trait::async_trait;
 use ftpq_handler::Limits;
-use ftpq_proto::{Digest, Entry, Kind, LinkTarget, RemotePath, Status, UploadId};
+use ftpq_proto::{Digest, Entry, Kind, LinkTarget, RemotePath, UploadId};
 use ftpq_storage::{
     Attributes, LargeFile, Listing, NewFile, NewLink, Opened, Pinned, Problem, Reader, Staging, Storage, StorageError,
     Upload, Usage, holding,
@@ -295,7 +295,7 @@ impl Storage for Counted {
 
     async fn set_attributes(&self, path: &RemotePath, attributes: Attributes) -> Result<(), StorageError> {
         // What the server cannot look into, it cannot count.
-        if self.own.is_some() && attributes.mode.is_some_and(|mode| mode & 0o500 != 0o500) {
+        if attributes.mode.is_some_and(|mode| mode & 0o500 != 0o500) && self.books(path).is_some() {
             let problem =
                 Problem::Forbidden(format!("{path}: with a quota, folders must stay readable for the server"));
             return Err(StorageError::new(path, problem));
@@ -356,7 +356,9 @@ async fn cover(storage: &dyn Storage, path: &RemotePath, room: &Reservation) -> 
     loop {
         let still = keep_still(room.books()).await;
         let (mut folder, mut missing) = (path.clone(), 0);
-        while !folder.is_root() && storage.stat(&folder).await.is_err_and(|error| error.status() == Status::NotFound) {
+        // What is in the way now may be gone in a moment.
+        let is_folder = |entry: Entry| entry.kind == Kind::Folder;
+        while !folder.is_root() && !storage.stat(&folder).await.is_ok_and(is_folder) {
             missing += 1;
             folder = folder.parent();
         }

@@ -1,21 +1,31 @@
 //! What a server takes from whom: connections, proofs of an address, offences, costly commands.
 
-use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{
+    fs,
+    net::Ipv4Addr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
+use async_trait::async_trait;
 use ftpq_client::Remote;
 use ftpq_handler::{Context, Exchange, Failure, Handler, Right, Spec};
-use ftpq_proto::{RemotePath, Status, TicketSecret, commands::con, message::Failed};
+use ftpq_proto::{Digest, RemotePath, Status, TicketSecret, commands::con, limits::CHUNK_MAX, message::Failed};
 use ftpq_server::{
     Limits,
     access::{AccessFile, Invitation, Line, parse_line},
 };
-use ftpq_storage::NewFile;
-use ftpq_transport::{Closed, ConnectError, Connection, Fingerprint, Identity};
-use tokio::{sync::Semaphore, task::yield_now, time::sleep};
+use ftpq_storage::{Bytes, NewFile, Storage, StorageError, Upload};
+use ftpq_transport::{Closed, ConnectError, Connection, Fingerprint, Identity, RecvError};
+use tokio::{
+    sync::Semaphore,
+    task::yield_now,
+    time::{sleep, timeout},
+};
 
 use crate::{
     detour::{Detour, ELSEWHERE},
-    support::{ALL, Raw, Seen, TestServer, con_with, get, names, pattern, put, status},
+    support::{ALL, PATIENCE, Raw, Seen, TestServer, con_with, get, names, pattern, put, status},
 };
 
 #[tokio::test]
@@ -129,7 +139,9 @@ async fn a_network_has_so_many_places_for_those_whom_nobody_knows() {
     let server = limited(Limits { unknown_per_network: 2, ..Limits::default() }).await;
     let friend = identity();
     server.authorise(&friend, "name=friend rights=list");
+    // Twice as many who have proved their address.
     let silent = [server.connect(&friend).await, server.connect(&identity()).await];
+    let _proved = [server.connect(&identity()).await, server.connect(&identity()).await];
     let error = server.connect_to(server.address(), &friend).await.unwrap_err();
     assert!(matches!(error, ConnectError::Failed(Closed::Refused)), "{error:?}");
     let elsewhere = Detour::over(ELSEWHERE, &server).await;
@@ -229,6 +241,136 @@ async fn commands_may_ride_with_a_ticket() {
     // Nor is it cut off a moment later.
     let again = Raw::request(&connection, "CD", crate::support::args([("path", "/".into())])).await.reply().await;
     let _: ciborium::Value = again;
+}
+
+/// As long as its memory is plenty, but its key has had its part.
+#[tokio::test]
+async fn a_connection_of_a_key_that_holds_much_gets_its_least() {
+    let server = limited(Limits { memory: 64 << 20, ..Limits::default() }).await;
+    let friend = identity();
+    server.authorise(&friend, "name=friend rights=list");
+    let mut connections = Vec::new();
+    for _ in 0..5 {
+        let connection = server.connect(&friend).await;
+        assert_welcome(&connection).await;
+        let mut streams = Vec::new();
+        for _ in 0..4 {
+            streams.push(timeout(PATIENCE, Raw::open(&connection)).await.expect("four streams"));
+        }
+        connections.push((connection, streams));
+    }
+}
+
+/// What it asks for after that would cost it nothing.
+#[tokio::test]
+async fn whoever_was_refused_is_not_listened_to_any_more() {
+    let server = TestServer::start().await;
+    let connection = server.connect(&identity()).await;
+    assert_eq!(refusal(&connection, con_with(&[1])).await.status, Status::NotAuthorised);
+    // It may have come with the first.
+    assert_eq!(refusal(&connection, con_with(&[1])).await.status, Status::NotAuthorised);
+    for _ in 0..3 {
+        let mut late = Raw::open(&connection).await;
+        // It may be stopped before it has sent anything.
+        let _ = late.send.frame(&"anything").await;
+        let reset = late.recv.frame::<ftpq_proto::message::Response>(PATIENCE).await.unwrap_err();
+        assert!(matches!(reset, RecvError::Reset(Status::NotAuthorised)), "{reset:?}");
+    }
+}
+
+/// Whoever keeps all the room for blocks of bodies, and reads as slowly as can be, holds up nobody.
+#[tokio::test]
+async fn a_download_goes_on_where_no_room_is_left() {
+    let server = limited(Limits { memory: 2 << 20, ..Limits::default() }).await;
+    // More than all windows on the way hold.
+    fs::write(server.path("large"), pattern(40_000_000)).unwrap();
+    fs::write(server.path("f"), pattern(3_000_000)).unwrap();
+    let key = identity();
+    server.authorise(&key, "name=a rights=read");
+    let slow = Remote::over(server.session(&key).await);
+    let mut reader = slow.open(&"large".parse().unwrap()).await.unwrap();
+    reader.next_block().await.unwrap();
+    let other = Remote::over(server.session(&key).await);
+    let got = timeout(PATIENCE, get(&other, "f")).await.expect("it need not wait");
+    assert!(got.unwrap() == pattern(3_000_000));
+    reader.next_block().await.unwrap();
+}
+
+/// Also those of bodies of which nobody knows the size.
+#[tokio::test]
+async fn blocks_are_small_where_no_room_is_left() {
+    let (limits, sizes) = (Limits { memory: 2 << 20, ..Limits::default() }, Arc::new(Mutex::new(Vec::new())));
+    let server = TestServer::start_with(|builder| builder.limits(limits).with(Takes(sizes.clone()))).await;
+    let key = identity();
+    server.authorise(&key, "name=a rights=list");
+    let connection = server.connect(&key).await;
+    assert_welcome(&connection).await;
+    let mut takes = Vec::new();
+    for _ in 0..2 {
+        let mut raw = Raw::request(&connection, "acme.take", ()).await;
+        raw.bytes([&(CHUNK_MAX as u32).to_be_bytes()[..], &pattern(CHUNK_MAX)].concat()).await;
+        until(|| sizes.lock().unwrap().iter().sum::<usize>() == CHUNK_MAX).await;
+        takes.push((raw, std::mem::take(&mut *sizes.lock().unwrap())));
+    }
+    assert_eq!(takes[0].1, [CHUNK_MAX]);
+    assert_eq!(takes[1].1, vec![16 * 1024; CHUNK_MAX / (16 * 1024)]);
+}
+
+/// Takes a body of any length, and notes the sizes of its blocks.
+struct Takes(Arc<Mutex<Vec<usize>>>);
+
+impl Handler for Takes {
+    type Args = ();
+    type Reply = ();
+
+    fn spec(&self) -> Spec {
+        Spec::new("acme.take", Right::List, "take what comes")
+    }
+
+    async fn handle(&self, _: &Context, (): (), exchange: &mut Exchange) -> Result<(), Failure> {
+        exchange.receive_file(None::<&()>, None, &mut Sizes(self.0.clone())).await.map(drop)
+    }
+}
+
+struct Sizes(Arc<Mutex<Vec<usize>>>);
+
+#[async_trait]
+impl Upload for Sizes {
+    async fn write(&mut self, block: Bytes) -> Result<(), StorageError> {
+        self.0.lock().unwrap().push(block.len());
+        Ok(())
+    }
+
+    async fn commit(self: Box<Self>, expected: Digest) -> Result<Digest, StorageError> {
+        Ok(expected)
+    }
+}
+
+async fn until(mut is_so: impl FnMut() -> bool) {
+    while !is_so() {
+        yield_now().await;
+    }
+}
+
+/// What was begun on it may wait for something, and have its effect much later.
+#[tokio::test]
+async fn a_removed_key_ends_what_goes_on_after_its_connection() {
+    let running = Arc::new(Semaphore::new(0));
+    let handler = Costly { gate: Arc::new(Semaphore::new(0)), running: running.clone() };
+    let server = TestServer::start_with(|builder| builder.with(handler)).await;
+    let key = identity();
+    server.authorise(&key, "name=a rights=list");
+    let session = server.session(&key).await;
+    let costly = tokio::spawn({
+        let session = session.clone();
+        async move { session.call::<_, ()>("acme.costly", &RemotePath::root(), &true).await }
+    });
+    running.acquire().await.unwrap().forget();
+    session.close().await;
+    costly.await.unwrap().unwrap_err();
+    server.authorise_nobody();
+    assert_eq!(server.outcome_of("acme.costly").await, Err(Status::NotAuthorised));
+    assert!(!server.seen().contains(&Seen::Revoked), "nobody was cut off");
 }
 
 #[tokio::test]

@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::Write,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
@@ -103,22 +102,26 @@ impl TestServer {
 
     /// Adds a client to the list.
     pub(crate) fn authorise(&self, identity: &Identity, options: &str) {
-        let file = self.outside("authorized_clients");
-        let mut list = fs::OpenOptions::new().append(true).create(true).open(file).unwrap();
-        writeln!(list, "{} {options}", identity.fingerprint()).unwrap();
+        let list = fs::read_to_string(self.outside("authorized_clients")).unwrap_or_default();
+        self.set_list(&format!("{list}{} {options}\n", identity.fingerprint()));
     }
 
     /// Makes this client the only one in the list, in one step. Its connections end: it gets a new one.
     pub(crate) async fn change(&self, identity: &Identity, options: &str) -> Session {
-        let new = self.outside("authorized_clients.new");
-        fs::write(&new, format!("{} {options}\n", identity.fingerprint())).unwrap();
-        fs::rename(new, self.outside("authorized_clients")).unwrap();
+        self.set_list(&format!("{} {options}\n", identity.fingerprint()));
         self.session(identity).await
+    }
+
+    /// In one step, which counts at once.
+    pub(crate) fn set_list(&self, list: &str) {
+        let new = self.outside("authorized_clients.new");
+        fs::write(&new, list).unwrap();
+        fs::rename(new, self.outside("authorized_clients")).unwrap();
     }
 
     /// Removes everybody from the list.
     pub(crate) fn authorise_nobody(&self) {
-        fs::write(self.outside("authorized_clients"), "").unwrap();
+        self.set_list("# nobody\n");
     }
 
     /// Where it listens.

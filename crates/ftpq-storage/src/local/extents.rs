@@ -64,7 +64,8 @@ impl Stagings {
         file: &LargeFile,
         wanted: &Wanted,
     ) -> Result<Option<Arc<LocalStaging>>, Problem> {
-        self.lock().forget_idle(file.owner);
+        self.forget_idle();
+        self.lock().make_room(file.owner);
         let target = Target::find(root, path, file.parents)?;
         target.check(file.overwrite, file.same.map(|_| file.extents.size()))?;
         if let Some(same) = file.same
@@ -78,9 +79,10 @@ impl Stagings {
         let _turn = self.turn(&name);
         let staged = match StagedFile::find(&target, &name)?.and_then(|identity| self.supersede(identity)) {
             Some(staged) if staged.suits(file) => staged,
-            Some(_) => {
+            Some(staged) => {
                 // Its last writer may still have it open, locked.
                 root.sys().unlink(&target.folder, name.as_bytes())?;
+                staged.discard();
                 Arc::new(StagedFile::open(root.sys(), &target, &name, file)?)
             }
             None => {
@@ -113,13 +115,24 @@ impl Stagings {
             return Err(Problem::NoUpload);
         }
         entry.used = Instant::now();
+        if entry.staging.staged.is_removed() {
+            return Err(Problem::NoUpload);
+        }
         Ok(entry.staging.clone())
+    }
+
+    /// Closes what was removed from the disk, and what nobody uses. What is kept on disk stays: it can be begun
+    /// again.
+    pub(super) fn forget_idle(&self) {
+        let removed = self.lock().forget_idle();
+        removed.iter().for_each(|staging| staging.staged.discard());
     }
 
     /// Takes the staged file from whoever has it, unless it was published meanwhile. Waits for what that
     /// one is doing, while others may go on.
     fn supersede(&self, identity: (u64, u64)) -> Option<Arc<StagedFile>> {
         let superseded = self.lock().supersede(identity)?;
+        let _turn = superseded.staged.turns.wait_for_file();
         superseded.staged.take_over()?;
         Some(superseded.staged.clone())
     }
@@ -168,10 +181,16 @@ impl List {
         self.swept.insert(folder)
     }
 
-    /// Closes what nobody uses, to make room for one more of `owner`. What is kept on disk stays: it can be
-    /// begun again.
-    fn forget_idle(&mut self, owner: Digest) {
+    /// Forgets what nobody uses, and what has no name any more: that is returned, as some may be using it.
+    fn forget_idle(&mut self) -> Vec<Arc<LocalStaging>> {
+        let removed = self.going_on.extract_if(|_, entry| entry.staging.staged.is_removed());
+        let removed = removed.map(|(_, entry)| entry.staging).collect();
         self.going_on.retain(|_, entry| entry.in_use() || entry.used.elapsed() < IDLE);
+        removed
+    }
+
+    /// Closes what is used least, to make room for one more of `owner`.
+    fn make_room(&mut self, owner: Digest) {
         while self.going_on.values().filter(|entry| entry.staging.owner == owner).count() >= OWNED_MAX {
             if !self.forget_idlest(|entry| entry.staging.owner == owner) {
                 break;
@@ -200,14 +219,18 @@ pub(super) struct Handle {
 }
 
 impl Handle {
+    /// Does `work` on a thread, in the `turn` that it needs.
     async fn run<T: Send + 'static>(
         &self,
+        turn: impl Send + 'static,
         work: impl FnOnce(&LocalStaging, &Wanted) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, StorageError> {
         let staging = self.staging.clone();
-        blocking(move |wanted| work(&staging, wanted))
-            .await
-            .map_err(|problem| StorageError::new(&self.staging.path, problem))
+        let work = move |wanted: &Wanted| {
+            let _turn = turn;
+            work(&staging, wanted)
+        };
+        blocking(work).await.map_err(|problem| StorageError::new(&self.staging.path, problem))
     }
 }
 
@@ -230,24 +253,28 @@ impl Staging for Handle {
     }
 
     async fn write(&self, index: u32, holes: Holes) -> Result<Box<dyn Upload>, StorageError> {
-        let writer = self.run(move |staging, _| staging.begin_extent(index, &holes)).await?;
-        Ok(Box::new(LocalExtent { staging: self.staging.clone(), writer: Behind::Ready(writer) }))
+        let turn = self.staging.staged.turns.extent(index).await;
+        let writer = self.run(turn, move |staging, _| staging.begin_extent(index, &holes)).await?;
+        Ok(Box::new(LocalExtent { staging: self.staging.clone(), index, writer: Behind::Ready(writer) }))
     }
 
     async fn prove(&self, index: u32, digest: Digest) -> Result<bool, StorageError> {
-        self.run(move |staging, wanted| staging.prove(index, digest, wanted)).await
+        let turn = self.staging.staged.turns.extent(index).await;
+        self.run(turn, move |staging, wanted| staging.prove(index, digest, wanted)).await
     }
 
     async fn commit(&self, publish: Publish) -> Result<Digest, StorageError> {
         let list = self.list.clone();
+        let turn = self.staging.staged.turns.file().await;
         // In one go: whoever asked for it may be gone before it is done.
-        self.run(move |staging, wanted| staging.publish(publish, wanted).inspect(|_| list.end(staging.id))).await
+        self.run(turn, move |staging, wanted| staging.publish(publish, wanted).inspect(|_| list.end(staging.id))).await
     }
 }
 
 /// One extent being written.
 struct LocalExtent {
     staging: Arc<LocalStaging>,
+    index: u32,
     writer: Behind<ExtentWriter>,
 }
 
@@ -255,14 +282,26 @@ struct LocalExtent {
 impl Upload for LocalExtent {
     async fn write(&mut self, block: Bytes) -> Result<(), StorageError> {
         let staging = self.staging.clone();
-        let written = self.writer.next(move |writer| staging.write(writer, &block)).await;
+        let turn = staging.staged.turns.extent(self.index).await;
+        let write = move |writer: &mut ExtentWriter| {
+            let _turn = turn;
+            staging.write(writer, &block)
+        };
+        let written = self.writer.next(write).await;
         written.map_err(|problem| StorageError::new(&self.staging.path, problem))
     }
 
     async fn commit(mut self: Box<Self>, expected: Digest) -> Result<Digest, StorageError> {
         let staging = self.staging.clone();
         let ended = match self.writer.take().await {
-            Ok(writer) => blocking(move |_| staging.end_extent(writer, expected)).await,
+            Ok(writer) => {
+                let turn = staging.staged.turns.extent(self.index).await;
+                let end = move |_: &Wanted| {
+                    let _turn = turn;
+                    staging.end_extent(writer, expected)
+                };
+                blocking(end).await
+            }
             Err(problem) => Err(problem),
         };
         ended.map_err(|problem| StorageError::new(&self.staging.path, problem))

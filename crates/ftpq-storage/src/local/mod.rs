@@ -18,6 +18,7 @@ mod sink;
 mod stage;
 mod sweep;
 mod sys;
+mod turns;
 mod usage;
 mod write;
 
@@ -150,6 +151,11 @@ impl Storage for LocalFs {
         self.run(&RemotePath::root(), move |root, _| sweep::sweep(root, age)).await
     }
 
+    async fn close_idle(&self) {
+        let list = self.stagings.clone();
+        let _ = self.run(&RemotePath::root(), move |_, _| Ok(list.forget_idle())).await;
+    }
+
     async fn make_folder(&self, path: &RemotePath, parents: bool) -> Result<(), StorageError> {
         self.run(path, move |root, path| root.make_folder(path, parents)).await
     }
@@ -164,7 +170,14 @@ impl Storage for LocalFs {
     }
 
     async fn remove(&self, path: &RemotePath, recursive: bool) -> Result<u64, StorageError> {
-        self.run(path, move |root, path| root.remove(path, recursive)).await
+        let list = self.stagings.clone();
+        self.run_while_wanted(path, move |root, path, wanted| {
+            let removed = root.remove(path, recursive, wanted);
+            // Some of it, at least, may have been what is kept of uploads.
+            list.forget_idle();
+            removed
+        })
+        .await
     }
 
     async fn rename(&self, from: &RemotePath, to: &RemotePath, overwrite: bool) -> Result<(), StorageError> {

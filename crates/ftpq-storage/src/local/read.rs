@@ -28,6 +28,8 @@ pub(super) struct LocalReader {
     info: FileInfo,
     holes: Holes,
     next: Next,
+    /// Bytes of the next block to be read.
+    most: usize,
 }
 
 /// Where the next block comes from.
@@ -36,6 +38,8 @@ enum Next {
     Ready(Step),
     /// It is being read.
     Pending(JoinHandle<Result<Step, Problem>>),
+    /// It is read when it is asked for.
+    Waiting(Box<Cursor>),
     /// There is none: the digest.
     End(Digest),
     /// An earlier call failed, or was dropped halfway.
@@ -95,8 +99,8 @@ impl LocalReader {
         let hasher = BodyHasher::new(extent);
         let rest = holes.iter().collect::<Vec<_>>().into_iter();
         let cursor = Cursor { sys: sys.clone(), file, opened, start, length, done: 0, holes: rest, hasher };
-        let first = Box::new(cursor).step()?;
-        Ok(Self { path: path.clone(), info, holes, next: Next::Ready(first) })
+        let first = Box::new(cursor).step(FIRST_BLOCK)?;
+        Ok(Self { path: path.clone(), info, holes, next: Next::Ready(first), most: BLOCK })
     }
 }
 
@@ -110,10 +114,16 @@ impl Reader for LocalReader {
         &self.holes
     }
 
+    fn limit_blocks(&mut self, most: usize) {
+        self.most = most.clamp(1, BLOCK);
+    }
+
     async fn next_block(&mut self) -> Result<Option<Bytes>, StorageError> {
+        let most = self.most;
         let step = match std::mem::replace(&mut self.next, Next::Lost) {
             Next::Ready(step) => Ok(step),
-            Next::Pending(task) => task.await.unwrap_or_else(|error| Err(Problem::Io(error.into()))),
+            Next::Pending(task) => joined(task).await,
+            Next::Waiting(cursor) => joined(spawn_blocking(move || cursor.step(most))).await,
             Next::End(digest) => {
                 self.next = Next::End(digest);
                 return Ok(None);
@@ -122,7 +132,8 @@ impl Reader for LocalReader {
         };
         let step = step.map_err(|problem| StorageError::new(&self.path, problem))?;
         self.next = match step.rest {
-            Rest::More(cursor) => Next::Pending(spawn_blocking(|| cursor.step())),
+            Rest::More(cursor) if most < BLOCK => Next::Waiting(cursor),
+            Rest::More(cursor) => Next::Pending(spawn_blocking(move || cursor.step(most))),
             Rest::End(digest) => Next::End(digest),
         };
         Ok(if step.block.is_empty() { None } else { Some(step.block) })
@@ -135,6 +146,10 @@ impl Reader for LocalReader {
             _ => Err(StorageError::new(&self.path, Problem::Refused("reading has failed before"))),
         }
     }
+}
+
+async fn joined(task: JoinHandle<Result<Step, Problem>>) -> Result<Step, Problem> {
+    task.await.unwrap_or_else(|error| Err(Problem::Io(error.into())))
 }
 
 /// What is known of an open file. The version is a digest, so that it tells a peer nothing of this machine.
@@ -190,11 +205,10 @@ struct Cursor {
 }
 
 impl Cursor {
-    /// Reads and hashes the next block, while it is in this core's cache.
-    fn step(mut self: Box<Self>) -> Result<Step, Problem> {
+    /// Reads and hashes the next block, of at most so many bytes, while it is in this core's cache.
+    fn step(mut self: Box<Self>, most: usize) -> Result<Step, Problem> {
         self.pass_hole();
         let until = self.holes.as_slice().first().map_or(self.length, |hole| hole.offset);
-        let most = if self.done == 0 { FIRST_BLOCK } else { BLOCK };
         let wanted = until.saturating_sub(self.done).min(most as u64) as usize;
         let mut block = Vec::with_capacity(wanted);
         while block.len() < wanted {
@@ -206,6 +220,10 @@ impl Cursor {
             }
         }
         block.truncate(wanted);
+        // What was removed takes room, which nobody counts, for as long as somebody reads it.
+        if fs::fstat(&self.file)?.st_nlink == 0 {
+            return Err(Problem::Changed);
+        }
         self.hasher.update(&block);
         self.done += wanted as u64;
         self.pass_hole();

@@ -14,7 +14,7 @@ use rustix::{
 };
 
 use super::{links, lookalike, sweep, sys::Sys};
-use crate::error::Problem;
+use crate::{blocking::Wanted, error::Problem};
 
 /// An open folder.
 #[derive(Debug)]
@@ -133,14 +133,14 @@ impl Root {
         Ok(folder)
     }
 
-    pub(super) fn remove(&self, path: &RemotePath, recursive: bool) -> Result<u64, Problem> {
+    pub(super) fn remove(&self, path: &RemotePath, recursive: bool, wanted: &Wanted) -> Result<u64, Problem> {
         let (parent, name) = self.parent_of(path)?;
         let stat = fs::statat(&parent, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW)?;
         let mut count = 1;
         if kind(&stat) == Kind::Folder {
             if recursive {
                 let folder = open_confined(&self.sys, parent.as_fd(), name.as_bytes(), FOLDER)?;
-                count += remove_contents(folder)?;
+                count += remove_contents(&self.sys, folder, wanted)?;
             }
             match fs::unlinkat(&parent, name.as_bytes(), AtFlags::REMOVEDIR) {
                 // What is kept of unfinished uploads is visible to nobody: the folder counts as empty.
@@ -275,7 +275,7 @@ pub(super) fn open_confined(
 /// A tree can be deeper than any path: by moving one deep folder into another. So levels are on no
 /// thread's stack, and only [`LEVELS_MAX`] of them are open. Folders below those are moved up by one
 /// level first, under reserved names.
-fn remove_contents(folder: OwnedFd) -> Result<u64, Problem> {
+fn remove_contents(sys: &Sys, folder: OwnedFd, wanted: &Wanted) -> Result<u64, Problem> {
     let mut count = 0;
     let mut levels = vec![Level::new(folder, c".")?];
     loop {
@@ -297,7 +297,8 @@ fn remove_contents(folder: OwnedFd) -> Result<u64, Problem> {
         if matches!(name.to_bytes(), b"." | b"..") {
             continue;
         }
-        match fs::unlinkat(level.dir.fd()?, name, AtFlags::empty()) {
+        wanted.check()?;
+        match sys.unlink(level.dir.fd()?, name.to_bytes()) {
             Err(Errno::ISDIR | Errno::PERM) => {}
             done => {
                 count += removed(done)?;

@@ -29,6 +29,7 @@ use super::{
     root,
     sink::{self, Disk, Sink},
     sys::Sys,
+    turns::Turns,
     write::reserve,
 };
 use crate::{BLOCK, HeldExtent, LargeFile, Publish, blocking::Wanted, error::Problem, hash::BodyHasher};
@@ -49,6 +50,8 @@ pub(super) struct StagedFile {
     begun: Vec<Mutex<u32>>,
     disk: Disk,
     kept: Mutex<Vec<Kept>>,
+    /// Taken before its locks are.
+    pub(super) turns: Turns,
     /// Whether flushing has failed. The kernel tells one flush only, so all that wait must know.
     flush_failed: Mutex<bool>,
 }
@@ -103,6 +106,7 @@ impl StagedFile {
             begun: (0..file.extents.count()).map(|_| Mutex::default()).collect(),
             disk: Disk::default(),
             kept: Mutex::default(),
+            turns: Turns::default(),
             flush_failed: Mutex::new(false),
         };
         match staged.read_journal(stat.st_size as u64)?.filter(|_| !file.fresh) {
@@ -136,6 +140,25 @@ impl StagedFile {
         let mut writer = self.writer.write().unwrap_or_else(PoisonError::into_inner);
         *writer = writer.checked_add(1)?;
         Some(*writer)
+    }
+
+    /// Whether somebody has removed it: what it still takes is counted by nobody.
+    pub(super) fn is_removed(&self) -> bool {
+        fs::fstat(&self.file).is_ok_and(|stat| stat.st_nlink == 0)
+    }
+
+    /// Asked before each block, as others may go on writing for a while.
+    fn check_there(&self) -> Result<(), Problem> {
+        if self.is_removed() {
+            self.discard();
+            return Err(Problem::NoUpload);
+        }
+        Ok(())
+    }
+
+    /// Gives back what it takes on disk, once it has no name: somebody may have it open for a while yet.
+    pub(super) fn discard(&self) {
+        let _ = self.sys.ftruncate(&self.file, 0);
     }
 
     fn held(&self) -> Vec<HeldExtent> {
@@ -271,6 +294,7 @@ impl LocalStaging {
     pub(super) fn begin_extent(&self, index: u32, holes: &Holes) -> Result<ExtentWriter, Problem> {
         let extent = self.extent(index)?;
         let _turn = self.my_turn()?;
+        self.staged.check_there()?;
         let mut begun = self.lock_extent(index)?;
         *begun += 1;
         if self.staged.kept(index).listed {
@@ -285,6 +309,7 @@ impl LocalStaging {
     pub(super) fn write(&self, writer: &mut ExtentWriter, block: &[u8]) -> Result<(), Problem> {
         let _turn = self.my_turn()?;
         let _extent = self.lock_latest(writer)?;
+        self.staged.check_there()?;
         writer.sink.write(self.staged.file.as_fd(), block)
     }
 
@@ -332,7 +357,8 @@ impl LocalStaging {
         sys.ftruncate(file, self.staged.extents.size())?;
         set_metadata(file, true, publish.mode, publish.mtime)?;
         let flushed = self.staged.flush_once(|| sys.fsync(file));
-        let published = flushed.and_then(|()| self.target.publish_named(name, file, self.overwrite));
+        let wanted = flushed.and_then(|()| wanted.check());
+        let published = wanted.and_then(|()| self.target.publish_named(name, file, self.overwrite));
         published.map_err(|problem| {
             // Only what is private is gone on with. Its journal was cut off, and is kept on being written to.
             let _ = fs::fchmod(file, PRIVATE_FILE);

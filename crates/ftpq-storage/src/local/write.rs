@@ -31,8 +31,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use ftpq_proto::{Digest, RemotePath};
 use rustix::{
-    fs::{FallocateFlags, OFlags},
+    fs::{self, FallocateFlags, OFlags},
     io::Errno,
+    process::geteuid,
 };
 
 pub(super) struct LocalUpload {
@@ -43,22 +44,31 @@ pub(super) struct LocalUpload {
 }
 
 enum State {
-    /// A file of one block at most touches the disk only when it is complete: one trip to the
-    /// blocking threads for everything.
-    Small(Vec<Bytes>),
+    /// A small file that comes in one block touches the disk only when it is complete: one trip to the
+    /// blocking threads for everything. No more than that block is held.
+    Small(Option<Bytes>),
     Large(Behind<Box<Staged>>),
 }
 
 impl LocalUpload {
     pub(super) async fn begin(root: Arc<Root>, path: RemotePath, file: NewFile) -> Result<Self, StorageError> {
         let small = file.size.is_some_and(|size| size <= BLOCK as u64);
-        let mut upload = Self { root, path, file, state: State::Small(Vec::new()) };
+        let mut upload = Self { root, path, file, state: State::Small(None) };
         if !small {
-            let (root, path, file) = (upload.root.clone(), upload.path.clone(), upload.file.clone());
-            let staged = blocking(move |_| Staged::begin(&root, &path, file).map(Box::new)).await;
-            upload.state = State::Large(Behind::Ready(staged.map_err(|problem| upload.error(problem))?));
+            upload.stage(None).await.map_err(|problem| upload.error(problem))?;
         }
         Ok(upload)
+    }
+
+    /// Begins on disk, with what was held so far.
+    async fn stage(&mut self, first: Option<Bytes>) -> Result<(), Problem> {
+        let (root, path, file) = (self.root.clone(), self.path.clone(), self.file.clone());
+        let begin = move |_: &Wanted| {
+            let mut staged = Staged::begin(&root, &path, file)?;
+            first.iter().try_for_each(|block| staged.write(block)).map(|()| staged)
+        };
+        self.state = State::Large(Behind::Ready(Box::new(blocking(begin).await?)));
+        Ok(())
     }
 
     fn error(&self, problem: Problem) -> StorageError {
@@ -69,31 +79,32 @@ impl LocalUpload {
 #[async_trait]
 impl Upload for LocalUpload {
     async fn write(&mut self, block: Bytes) -> Result<(), StorageError> {
-        let written = match &mut self.state {
-            State::Small(blocks) => {
-                let held: usize = blocks.iter().map(Bytes::len).sum();
-                let actual = (held + block.len()) as u64;
-                let announced = self.file.size.unwrap_or(0);
-                if actual > announced {
-                    Err(Problem::Length { announced, actual })
-                } else {
-                    blocks.push(block);
-                    Ok(())
+        if let State::Small(first) = &mut self.state {
+            let (announced, actual) = (self.file.size.unwrap_or(0), block.len() as u64);
+            match first.take() {
+                None if actual > announced => return Err(self.error(Problem::Length { announced, actual })),
+                None => {
+                    *first = Some(block);
+                    return Ok(());
                 }
+                first => self.stage(first).await.map_err(|problem| self.error(problem))?,
             }
+        }
+        let written = match &mut self.state {
             State::Large(staged) => staged.next(move |staged| staged.write(&block)).await,
+            State::Small(_) => Err(Problem::Refused("writing has failed before")),
         };
         written.map_err(|problem| self.error(problem))
     }
 
     async fn commit(mut self: Box<Self>, expected: Digest) -> Result<Digest, StorageError> {
         let committed = match &mut self.state {
-            State::Small(blocks) => {
-                let blocks = std::mem::take(blocks);
+            State::Small(first) => {
+                let first = first.take();
                 let (root, path, file) = (self.root.clone(), self.path.clone(), self.file.clone());
                 blocking(move |wanted| {
                     let mut staged = Staged::begin(&root, &path, file)?;
-                    blocks.iter().try_for_each(|block| staged.write(block))?;
+                    first.iter().try_for_each(|block| staged.write(block))?;
                     staged.commit(expected, wanted)
                 })
                 .await
@@ -187,6 +198,11 @@ impl Staged {
 
 /// A disk that cannot hold `size` bytes says so now. Not every file system can promise.
 pub(super) fn reserve(sys: &Sys, file: &OwnedFd, size: u64) -> Result<(), Problem> {
+    // Some (ext4) would take all that is free before they find that it is not enough, and others would find nothing
+    // meanwhile.
+    if free(file).is_some_and(|free| size > free) {
+        return Err(Problem::NoSpace);
+    }
     loop {
         match sys.fallocate(file, FallocateFlags::empty(), 0, size) {
             Ok(()) | Err(Errno::OPNOTSUPP) => return Ok(()),
@@ -194,6 +210,14 @@ pub(super) fn reserve(sys: &Sys, file: &OwnedFd, size: u64) -> Result<(), Proble
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Bytes of what is free that `file` may have, with those that it has; `None` if its file system does not say.
+fn free(file: &OwnedFd) -> Option<u64> {
+    let disk = fs::fstatvfs(file).ok().filter(|disk| disk.f_blocks > 0)?;
+    let blocks = if geteuid().is_root() { disk.f_bfree } else { disk.f_bavail };
+    let has = fs::fstat(file).ok()?.st_blocks as u64;
+    Some(blocks.saturating_mul(disk.f_frsize).saturating_add(has * 512))
 }
 
 const NEW_FILE_FLAGS: OFlags = OFlags::WRONLY.union(OFlags::CLOEXEC);

@@ -4,7 +4,7 @@ mod model;
 
 use std::{fs, path::PathBuf};
 
-use ftpq_proto::{Extents, Hole, Holes};
+use ftpq_proto::{Extents, Hole, Holes, Status};
 use ftpq_storage::{Bytes, LocalFs, Publish};
 use tokio::task::JoinSet;
 
@@ -430,4 +430,42 @@ async fn what_others_add_and_remove_is_noticed_in_time() {
         tokio::task::yield_now().await;
     }
     assert_eq!(status(put(&*user, "k", 1, NewFile::default()).await), Status::OverQuota);
+}
+
+/// Also where the quota is that of somebody else.
+#[tokio::test]
+async fn nobody_hides_a_folder_from_a_quota() {
+    let server = Server::new();
+    server.files.make_folder(&remote("a/b"), true).await.unwrap();
+    let limited = server.user_below("a", Some(1000)).await;
+    let free = server.user(None, None);
+    let mode = |mode| Attributes { mode: Some(mode), ..Attributes::default() };
+    for hidden in [0o000, 0o300, 0o400] {
+        assert_eq!(status(free.set_attributes(&remote("a/b"), mode(hidden)).await), Status::Forbidden);
+        assert_eq!(status(limited.set_attributes(&remote("b"), mode(hidden)).await), Status::Forbidden);
+    }
+    free.set_attributes(&remote("a/b"), mode(0o700)).await.unwrap();
+    // Where no quota counts it is nobody's affair.
+    server.files.make_folder(&remote("c"), true).await.unwrap();
+    free.set_attributes(&remote("c"), mode(0o300)).await.unwrap();
+}
+
+/// The file may be gone when folders are made in its place.
+#[tokio::test]
+async fn what_is_in_the_way_of_folders_saves_no_room_for_them() {
+    let server = Server::new();
+    let user = server.user(Some(1000), Some(10));
+    fs::write(server.path("a"), "").unwrap();
+    fs::create_dir(server.path("d")).unwrap();
+    let counted = Counted {
+        storage: user,
+        quotas: server.quotas.clone(),
+        place: RemotePath::root(),
+        own: Some((server.account("/"), Quota::of(&limits(Some(1000), Some(10))).unwrap())),
+    };
+    for (path, missing) in [("a/b/c", 3), ("a", 1), ("d/b", 1), ("d", 0)] {
+        let room = counted.books(&RemotePath::root()).unwrap().reserve(entries(0)).await.unwrap();
+        drop(cover(&*counted.storage, &remote(path), &room).await.unwrap());
+        assert_eq!(room.folders(), missing, "{path}");
+    }
 }

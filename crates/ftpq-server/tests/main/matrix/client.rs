@@ -10,6 +10,7 @@ use ftpq_proto::{
     message::{Reply, Request, Response, Trailer},
 };
 use ftpq_storage::{Bytes, join};
+use ftpq_transport::{RecvError, SendError};
 
 use super::model::{Answer, BIG, Order, Shown, TAIL, Typed, UPLOADED, Upload};
 use crate::support::{PATIENCE, Raw, digest};
@@ -60,7 +61,11 @@ impl Client {
     pub(super) async fn carry_out(&self, order: Order, typed: &Typed) -> Result<Answer, Status> {
         let mut raw = Raw::open(self.session.connection()).await;
         let (verb, cwd) = (order.verb().into(), typed.cwd.parse().unwrap());
-        raw.send.frame(&Request { verb, cwd, args: self.args(order, typed) }).await.unwrap();
+        match raw.send.frame(&Request { verb, cwd, args: self.args(order, typed) }).await {
+            // Whoever was refused is not listened to any more.
+            Err(SendError::Stopped(status)) => return Err(status),
+            sent => sent.unwrap(),
+        }
         if let Some((body, digest)) = order.body() {
             // A server that has refused already takes no more.
             let _ = raw.send.block(Bytes::from_static(body)).await;
@@ -69,7 +74,11 @@ impl Client {
         raw.send.finish();
         let mut items = Vec::new();
         loop {
-            match raw.response().await {
+            let response = match raw.recv.frame(PATIENCE).await {
+                Err(RecvError::Reset(status)) => return Err(status),
+                response => response.unwrap(),
+            };
+            match response {
                 Response::Item(item) => items.push(item),
                 Response::Head(head) => return body(&mut raw, order, &head).await,
                 Response::Reply(Reply::Ok(reply)) => return Ok(answer(order, items, &reply)),

@@ -6,8 +6,9 @@ use std::sync::{
     mpsc,
 };
 
+use ftpq_proto::Holes;
 use rustix::io::Errno;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::timeout};
 
 use super::{
     faults::Which,
@@ -53,11 +54,41 @@ async fn what_was_not_published_yet_is_not() {
     upload.write(Bytes::from_static(b"abcd")).await.unwrap();
     pause.give_up(async move { upload.commit(digest(b"abcd")).await.map(drop) }).await;
     assert!(!folder.path("small").exists());
+
+    unfinished(&folder).await;
+    for which in [Which::Ftruncate, Which::Fsync] {
+        let mut pause = Pause::at(&mut folder, which, 0);
+        let staging = folder.storage.begin(&remote("f"), large()).await.unwrap().unwrap();
+        let commit = {
+            let staging = staging.clone();
+            async move { staging.commit(publish()).await.map(drop) }
+        };
+        pause.give_up(commit).await;
+        assert!(!folder.path("f").exists(), "{which:?}");
+        // It can be gone on with.
+        assert_eq!(staging.held().len(), 3);
+        folder.restart();
+    }
+    let staging = folder.storage.begin(&remote("f"), large()).await.unwrap().unwrap();
+    assert_eq!(staging.held().len(), 3);
+    staging.commit(publish()).await.unwrap();
+}
+
+#[tokio::test]
+async fn removing_a_tree_stops() {
+    let mut folder = Folder::new();
+    fs::create_dir_all(folder.path("d/d")).unwrap();
+    (0..9).for_each(|number| fs::write(folder.path(&format!("d/d/{number}")), "").unwrap());
+    let mut pause = Pause::at(&mut folder, Which::Unlinkat, 5);
+    let storage = folder.storage.clone();
+    let calls = pause.give_up(async move { storage.remove(&remote("d"), true).await.map(drop) }).await;
+    assert_eq!(calls, 6);
+    assert!(fs::read_dir(folder.path("d/d")).unwrap().count() == 4);
 }
 
 #[tokio::test]
 async fn publishing_that_has_begun_runs_to_its_end() {
-    for (large_file, which) in [(true, Which::Ftruncate), (true, Which::Linkat), (false, Which::Linkat)] {
+    for (large_file, which) in [(true, Which::Linkat), (false, Which::Linkat)] {
         let mut folder = Folder::new();
         unfinished(&folder).await;
         let mut pause = Pause::at(&mut folder, which, 0);
@@ -90,6 +121,55 @@ async fn looking_whether_a_file_is_there_stops() {
         .give_up(async move { storage.holds(&remote("f"), BODY.len() as u64, digest(&BODY)).await.map(drop) })
         .await;
     assert_eq!(calls, 1);
+}
+
+/// Threads that may block are few, and all clients share them.
+#[test]
+fn whoever_waits_for_a_turn_at_an_upload_holds_no_thread() {
+    for busy in ["PROVE", "COMMIT", "BEGIN"] {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().max_blocking_threads(3).build();
+        runtime.unwrap().block_on(async {
+            let mut folder = Folder::new();
+            unfinished(&folder).await;
+            let mut pause = Pause::at(&mut folder, Which::Pread, 2);
+            let staging = folder.storage.begin(&remote("f"), large()).await.unwrap().unwrap();
+            let working = tokio::spawn({
+                let staging = staging.clone();
+                async move {
+                    match busy {
+                        "COMMIT" => staging.commit(publish()).await.map(drop),
+                        _ => staging.prove(0, extent_digest(0)).await.map(drop),
+                    }
+                }
+            });
+            pause.reached.take().unwrap().await.unwrap();
+            // It takes over, which waits for a thread that it holds.
+            let storage = folder.storage.clone();
+            let beginning = (busy == "BEGIN")
+                .then(|| tokio::spawn(async move { storage.begin(&remote("f"), large()).await.map(drop) }));
+            let some = |index: u32| {
+                let staging = staging.clone();
+                tokio::spawn(async move {
+                    let mut upload = staging.write(index, Holes::NONE).await?;
+                    upload.write(Bytes::from_static(b"some")).await
+                })
+            };
+            let waiting: Vec<_> = (0..16).map(|number| some(if busy == "PROVE" { 0 } else { number % 2 })).collect();
+            for _ in 0..3 {
+                tokio::task::yield_now().await;
+            }
+            let found = timeout(Duration::from_secs(20), folder.storage.stat(&RemotePath::root())).await;
+            pause.go_on.send(()).unwrap();
+            found.unwrap_or_else(|_| panic!("{busy} holds all threads")).unwrap();
+            working.await.unwrap().unwrap();
+            for waiting in waiting {
+                let _ = waiting.await.unwrap();
+            }
+            if let Some(beginning) = beginning {
+                beginning.await.unwrap().unwrap();
+            }
+        });
+    }
 }
 
 /// Sends all of a large file, in an earlier process.

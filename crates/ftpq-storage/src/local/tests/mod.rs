@@ -253,6 +253,61 @@ async fn a_source_that_changes_is_an_error() {
 }
 
 #[tokio::test]
+async fn blocks_are_small_where_memory_is_scarce() {
+    let folder = Folder::new();
+    let body = pattern(3 * BLOCK);
+    fs::write(folder.path("f"), &body).unwrap();
+    let mut reader = folder.storage.open(&remote("f")).await.unwrap();
+    let (mut sizes, mut read) = (Vec::new(), Vec::new());
+    reader.limit_blocks(1000);
+    while let Some(block) = reader.next_block().await.unwrap() {
+        sizes.push(block.len());
+        read.extend_from_slice(&block);
+        if sizes.len() == 4 {
+            reader.limit_blocks(BLOCK);
+        }
+    }
+    assert_eq!(sizes[..6], [64 * 1024, 1000, 1000, 1000, BLOCK, BLOCK]);
+    assert!(read == body);
+    reader.finish().await.unwrap();
+}
+
+/// What comes in small blocks, for want of memory, is not gathered in it.
+#[tokio::test]
+async fn a_small_file_that_comes_in_pieces_goes_to_the_disk() {
+    let folder = Folder::new();
+    let body = pattern(BLOCK);
+    let file = NewFile { size: Some(BLOCK as u64), ..NewFile::default() };
+    let mut upload = folder.storage.create(&remote("f"), file).await.unwrap();
+    let is_on_disk = || staging::blocks_of_removed(&folder).len() == 1;
+    for (number, block) in body.chunks(BLOCK / 8).enumerate() {
+        assert_eq!(is_on_disk(), number > 1, "{number}");
+        upload.write(Bytes::copy_from_slice(block)).await.unwrap();
+    }
+    upload.commit(digest(&body)).await.unwrap();
+    assert!(fs::read(folder.path("f")).unwrap() == body);
+}
+
+/// However slowly somebody reads, a removed file does not stay on disk for that.
+#[tokio::test]
+async fn reading_ends_soon_when_the_file_is_removed() {
+    let folder = Folder::new();
+    fs::write(folder.path("f"), pattern(20 * BLOCK)).unwrap();
+    let mut reader = folder.storage.open(&remote("f")).await.unwrap();
+    reader.next_block().await.unwrap();
+    fs::remove_file(folder.path("f")).unwrap();
+    let mut blocks = 0;
+    let problem = loop {
+        match reader.next_block().await {
+            Ok(block) => blocks += u32::from(block.is_some()),
+            Err(error) => break error.problem,
+        }
+    };
+    assert!(matches!(problem, Problem::Changed), "{problem:?}");
+    assert!(blocks <= 1, "{blocks} blocks");
+}
+
+#[tokio::test]
 async fn folders_are_made_moved_and_removed() {
     let folder = Folder::new();
     let storage = &folder.storage;
@@ -288,7 +343,7 @@ fn a_tree_deeper_than_any_path_is_removed() {
     }
     // Neither the stack nor the descriptors may grow with the depth.
     let root = folder.storage.root.clone();
-    let remove = move || root.remove(&remote("deep"), true);
+    let remove = move || root.remove(&remote("deep"), true, &Wanted::default());
     drop(level);
     let remover = std::thread::Builder::new().stack_size(128 * 1024).spawn(remove).unwrap();
     while !remover.is_finished() {

@@ -518,6 +518,88 @@ async fn the_idlest_upload_of_an_owner_makes_room_for_his_next() {
     assert!(find("f", [9; 32], others).await.is_ok());
 }
 
+/// Some file systems take what there is before they find that it is not enough.
+#[tokio::test]
+async fn more_than_is_free_is_not_asked_for() {
+    let mut folder = Folder::new();
+    let size = 1 << 43;
+    for begin in [true, false] {
+        folder.hook(Fail::nth(Which::Fallocate, 0, Errno::IO));
+        let refused = if begin {
+            let file = LargeFile { extents: Extents::new(size, 1 << 30).unwrap(), ..large() };
+            folder.storage.begin(&remote("f"), file).await.map(drop)
+        } else {
+            folder.storage.create(&remote("f"), NewFile { size: Some(size), ..NewFile::default() }).await.map(drop)
+        };
+        assert_eq!(status(refused), Status::NoSpace, "{begin}");
+        assert_eq!(folder.on_disk(), Vec::<String>::new());
+    }
+}
+
+/// What has no name takes no room on disk: nobody would count it. Removed here, by another program, or to make room
+/// for another; and with a client that goes on sending.
+#[tokio::test]
+async fn nothing_is_left_on_disk_of_what_was_removed() {
+    for how in ["rm", "another program", "fresh"] {
+        let folder = Folder::new();
+        folder.storage.make_folder(&remote("d"), false).await.unwrap();
+        let staging = folder.storage.begin(&remote("d/f"), large()).await.unwrap().unwrap();
+        send(&*staging, 0).await.unwrap();
+        let mut upload = staging.write(1, Holes::NONE).await.unwrap();
+        let block = Bytes::from_static(&part(1)[..BLOCK]);
+        upload.write(block.clone()).await.unwrap();
+        assert_eq!(blocks_of_removed(&folder), [], "{how}");
+        match how {
+            "rm" => drop(folder.storage.remove(&remote("d"), true).await.unwrap()),
+            "fresh" => {
+                let fresh = LargeFile { fresh: true, ..large() };
+                drop(folder.storage.begin(&remote("d/f"), fresh).await.unwrap().unwrap());
+            }
+            _ => {
+                fs::remove_dir_all(folder.path("d")).unwrap();
+                folder.storage.close_idle().await;
+            }
+        }
+        // What was on its way to the disk may be there yet.
+        let blocks = blocks_of_removed(&folder);
+        assert!(blocks.len() == 1 && blocks[0] <= BLOCK as u64 / 512, "{how}: {blocks:?}");
+        let status = loop {
+            if let Err(error) = upload.write(block.clone()).await {
+                break error.status();
+            }
+        };
+        assert!([Status::NoUpload, Status::Superseded].contains(&status), "{how}: {status:?}");
+        assert!(how == "fresh" || blocks_of_removed(&folder) == [0], "{how}");
+        let found = folder.storage.staging(&remote("d/f"), OWNER.into(), staging.id()).await;
+        assert!(found.is_err(), "{how}");
+        drop((upload, staging));
+        // Not even open.
+        assert_eq!(blocks_of_removed(&folder), [], "{how}");
+    }
+}
+
+/// Nor of an upload that was never heard of again, when somebody asks for it.
+#[tokio::test]
+async fn what_was_removed_is_not_found() {
+    let folder = Folder::new();
+    let staging = begin(&folder, large()).await;
+    fs::remove_file(staged(&folder)).unwrap();
+    let found = folder.storage.staging(&remote("f"), OWNER.into(), staging.id()).await;
+    assert_eq!(status(found.map(drop)), Status::NoUpload);
+    assert_eq!(status(staging.write(0, Holes::NONE).await.map(drop)), Status::NoUpload);
+}
+
+/// The blocks that files take which this process has open in the folder, and which have no name any more.
+pub(super) fn blocks_of_removed(folder: &Folder) -> Vec<u64> {
+    let open = fs::read_dir("/proc/self/fd").unwrap().filter_map(|item| {
+        let item = item.unwrap().path();
+        let name = fs::read_link(&item).ok()?;
+        let is_ours = name.starts_with(folder.path("")) && name.to_string_lossy().ends_with(" (deleted)");
+        fs::metadata(item).ok().filter(|meta| is_ours && meta.is_file()).map(|meta| meta.blocks())
+    });
+    open.collect()
+}
+
 #[tokio::test]
 async fn a_folder_that_holds_only_unfinished_files_is_empty() {
     let folder = Folder::new();

@@ -153,7 +153,11 @@ impl Storage for LocalFs {
 
     async fn close_idle(&self) {
         let list = self.stagings.clone();
-        let _ = self.run(&RemotePath::root(), move |_, _| Ok(list.forget_idle())).await;
+        let forget = move |_: &Root, _: &RemotePath| {
+            list.forget_idle();
+            Ok(())
+        };
+        let _ = self.run(&RemotePath::root(), forget).await;
     }
 
     async fn make_folder(&self, path: &RemotePath, parents: bool) -> Result<(), StorageError> {

@@ -177,6 +177,7 @@ impl Bulk {
         self.startup.resume = Resume::Normal;
         // What was sent so far may still turn out to be lost: that is answered herewith.
         self.cruise.answered(now);
+        self.model.ledger = Ledger::default();
         if exit == Exit::Loss {
             self.cruise.yield_share(self.share(), self.mtu);
         }
@@ -200,8 +201,10 @@ impl Bulk {
     }
 
     fn on_loss(&mut self, now: Instant, sent: Instant, bytes: u64) {
-        let drained = self.model.delivery.find(sent).is_some_and(|sent| sent.drained);
-        self.model.ledger.lost(bytes, drained);
+        if self.cruise.is_news(sent) {
+            let drained = self.model.delivery.find(sent).is_some_and(|sent| sent.drained);
+            self.model.ledger.lost(bytes, drained);
+        }
         self.model.round.lost = self.model.round.lost.saturating_add(bytes);
         self.lost = self.lost.saturating_add(bytes);
         self.in_flight = self.in_flight.saturating_sub(bytes);
@@ -245,7 +248,7 @@ impl Model {
     }
 
     /// Of the fastest packet of the last batches; zero before there were enough.
-    fn recent_rtt(&self) -> Duration {
+    pub(crate) fn recent_rtt(&self) -> Duration {
         self.recent.into_iter().min().unwrap_or_default()
     }
 

@@ -23,7 +23,7 @@ pub(crate) const BETA: f64 = 0.7;
 const FRIENDLY: f64 = 3.0 * (1.0 - BETA) / (1.0 + BETA);
 
 /// Growth per round trip at least. CUBIC takes its time on long paths, and whoever lost ground would not regain it.
-const STEADY: f64 = 1.02;
+const STEADY: f64 = 1.03;
 /// Rounds of it, so that it stays finite.
 const STEADY_ROUNDS: i32 = 1000;
 

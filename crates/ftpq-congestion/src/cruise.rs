@@ -42,7 +42,7 @@ enum Step {
 /// Rounds between two drained ones: an eleventh of the time is spent on looking.
 const STEADY: u32 = 8;
 /// The same among competitors, where looking costs a share.
-const STEADY_COMPETING: u32 = 30;
+const STEADY_COMPETING: u32 = 60;
 /// Of what fills the empty path, what is left in flight to drain the queue.
 const DRAINED: f64 = 0.92;
 /// The same after a queue was left: so little that what others of our kind keep there would drain too.

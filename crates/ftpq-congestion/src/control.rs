@@ -228,6 +228,13 @@ impl Bulk {
         }
     }
 
+    /// The path has become much faster.
+    pub(crate) fn start_again(&mut self) {
+        self.mode = Mode::Startup;
+        self.startup = Startup::default();
+        self.cruise.restart();
+    }
+
     /// Nothing came through for a long time: from the start again, with what is known of the delay.
     fn start_over(&mut self, now: Instant) {
         self.mode = Mode::Startup;

@@ -63,8 +63,8 @@ const SHARE_FEW: u64 = 10;
 const SHARE_MIN: u64 = 4;
 /// After an overflow, it is not halved below this, for the same reason.
 const SHARE_CAPPED_MIN: u64 = 6;
-/// Growth of the window after one, two, three and more rounds without a queue.
-const EAGER: [f64; 4] = [1.05, 1.25, 1.5, 2.0];
+/// Growth of the window after one, two and three rounds without a queue. After more it doubles, as at the start.
+const EAGER: [f64; 3] = [1.05, 1.25, 1.5];
 /// Such rounds that do not count where a queue overflowed lately.
 const EAGER_CAPPED: u32 = 4;
 /// What is left of the window after a loss in a queue that is not ours alone.
@@ -103,6 +103,11 @@ impl Cruise {
 
     pub(crate) fn answered(&mut self, now: Instant) {
         self.answered = now;
+    }
+
+    /// Leaves the cycle where it was.
+    pub(crate) fn restart(&mut self) {
+        (self.step, self.eager) = (Step::Steady(STEADY), 0);
     }
 
     /// Whether the loss of what was sent then has not been answered yet.
@@ -215,6 +220,9 @@ impl Bulk {
             self.cruise.crowded = 0;
         }
         let window = self.aim(base, round.window, share);
+        if matches!(self.mode, Mode::Startup) {
+            return;
+        }
         if self.cruise.crowded >= 2 {
             self.model.bandwidth.keep(2);
             return self.drain(base, base.saturating_add(share), false);
@@ -241,7 +249,10 @@ impl Bulk {
         if queue < share / 4 {
             let capped = if self.cruise.cap < u64::MAX { EAGER_CAPPED } else { 0 };
             let step = self.cruise.eager.saturating_sub(capped) as usize;
-            let gain = EAGER.get(step).or(EAGER.last()).copied().unwrap_or(1.0);
+            let Some(gain) = EAGER.get(step) else {
+                self.start_again();
+                return self.window;
+            };
             self.cruise.eager = self.cruise.eager.saturating_add(1);
             return target.max((self.window as f64 * gain) as u64);
         }

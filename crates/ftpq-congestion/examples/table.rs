@@ -58,6 +58,20 @@ fn main() {
         }
         println!();
     }
+    if args.iter().any(|a| a == "returns") {
+        for (name, link) in returns() {
+            print!("{name:40}");
+            for remembered in [None, Some(REMEMBERED)] {
+                for mib in [1.0, 8.0, 64.0] {
+                    let config = Config { remembered, ..Config::default() };
+                    let flow = sim::Flow::new(Algorithm::Ours(config)).of((mib * 1048576.0) as u64);
+                    let o = sim::run(link.clone(), &[flow], seconds(60.0));
+                    print!(" | {:4.0} ms {:4.1}% q {:4.2}", o.flows[0].took.unwrap().as_secs_f64() * 1e3, o.flows[0].dropped_share() * 100.0, o.queue_max as f64 / link.bdp());
+                }
+            }
+            println!();
+        }
+    }
     if args.iter().any(|a| a == "pairs") {
         for (n, other) in [("ours", ours.clone()), ("Cubic", Algorithm::Cubic), ("NewReno", Algorithm::NewReno)] {
             for (mbit, ms, until) in [(50.0, 30.0, 40.0), (20.0, 20.0, 30.0), (100.0, 50.0, 60.0)] {

@@ -12,7 +12,7 @@ pub(crate) struct Compete {
     cut_at: Instant,
     /// The highest round-trip time of a round's fastest packet: a full queue.
     highest: Duration,
-    pub(crate) rounds: u32,
+    rounds: i32,
 }
 
 /// RFC 9438, 4.1: growth.
@@ -21,6 +21,11 @@ const C: f64 = 0.4;
 pub(crate) const BETA: f64 = 0.7;
 /// RFC 9438, 4.3: datagrams per round trip with which NewReno's rate is matched.
 const FRIENDLY: f64 = 3.0 * (1.0 - BETA) / (1.0 + BETA);
+
+/// Growth per round trip at least. CUBIC takes its time on long paths, and whoever lost ground would not regain it.
+const STEADY: f64 = 1.03;
+/// Rounds of it, so that it stays finite.
+const STEADY_ROUNDS: i32 = 1000;
 
 impl Compete {
     pub(crate) fn new(now: Instant, window: u64, max: u64, mtu: u64) -> Self {
@@ -42,7 +47,9 @@ impl Compete {
         let k = ((self.max - self.start) / C).cbrt();
         let cubic = C * (time + rtt - k).powi(3) + self.max;
         let friendly = self.start + FRIENDLY * time / rtt;
-        (cubic.max(friendly) * mtu as f64) as u64
+        self.rounds = (self.rounds + 1).min(STEADY_ROUNDS);
+        let steady = self.start * STEADY.powi(self.rounds);
+        (cubic.max(friendly).max(steady) * mtu as f64) as u64
     }
 
     pub(crate) fn saw(&mut self, rtt: Duration) {
@@ -61,7 +68,7 @@ impl Compete {
         // Fast convergence: who is losing ground makes room for the newcomer.
         self.max = if datagrams < self.max { datagrams * (1.0 + BETA) / 2.0 } else { datagrams };
         self.start = datagrams * BETA;
-        (self.epoch, self.cut_at) = (now, now);
+        (self.epoch, self.cut_at, self.rounds) = (now, now, 0);
         (window as f64 * BETA) as u64
     }
 }

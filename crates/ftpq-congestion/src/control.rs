@@ -70,7 +70,8 @@ pub(crate) enum Mode {
 struct Batch {
     bytes: u64,
     rtt: Option<Duration>,
-    /// When the fastest packet was sent.
+    /// When the fastest packet was sent, and what was in flight then.
+    sent: Option<Instant>,
     in_flight: u64,
 }
 
@@ -131,7 +132,7 @@ impl Bulk {
 
     fn phase(&self) -> Phase {
         match self.mode {
-            Mode::Startup if matches!(self.startup.resume, Resume::Unvalidated(_)) => Phase::Resume,
+            Mode::Startup if matches!(self.startup.resume, Resume::Unvalidated { .. }) => Phase::Resume,
             Mode::Startup => Phase::Startup,
             _ if self.cruise.draining() => Phase::Drain,
             Mode::Cruise => Phase::Cruise,
@@ -147,19 +148,28 @@ impl Bulk {
 
     /// What a batch of acknowledgements says while doubling.
     fn start_up(&mut self, now: Instant, rtt: Duration, before: u64) {
-        if let Some(window) = self.startup.jump(rtt) {
+        if let Some(window) = self.startup.jump(now, rtt) {
             self.set_window(self.window.max(window));
             return;
         }
         if self.startup.queue(self.model.recent_rtt(), self.model.min_rtt(), self.model.jitter) {
             return self.leave_startup(now, Exit::Queue);
         }
-        let unvalidated = matches!(self.startup.resume, Resume::Unvalidated(_));
-        if !unvalidated && before.saturating_mul(2) >= self.window {
-            let early = self.window < EARLY * self.mtu;
-            let growth = if early { self.batch.bytes * 3 / 2 } else { self.batch.bytes };
-            self.set_window(self.window.saturating_add(growth));
+        if before.saturating_mul(2) < self.window {
+            return; // more would not be used
         }
+        if let Resume::Unvalidated { since, window } = self.startup.resume {
+            if self.batch.sent.is_some_and(|sent| sent > since) {
+                self.set_window(self.window.saturating_add(self.batch.bytes).min(window));
+                if self.window >= window {
+                    (self.mode, self.startup.resume) = (Mode::Cruise, Resume::Normal);
+                }
+            }
+            return;
+        }
+        let early = self.window < EARLY * self.mtu;
+        let growth = if early { self.batch.bytes.saturating_mul(3) / 2 } else { self.batch.bytes };
+        self.set_window(self.window.saturating_add(growth));
     }
 
     fn leave_startup(&mut self, now: Instant, exit: Exit) {
@@ -177,6 +187,7 @@ impl Bulk {
         self.startup.resume = Resume::Normal;
         // What was sent so far may still turn out to be lost: that is answered herewith.
         self.cruise.answered(now);
+        self.model.ledger = Ledger::default();
         if exit == Exit::Loss {
             self.cruise.yield_share(self.share(), self.mtu);
         }
@@ -186,7 +197,7 @@ impl Bulk {
     fn end_round(&mut self, now: Instant) {
         self.filled = self.model.round.filled;
         if self.model.round.lost > 0 {
-            self.local /= 2;
+            self.local /= 4;
         }
         match self.mode {
             Mode::Startup => {
@@ -200,8 +211,10 @@ impl Bulk {
     }
 
     fn on_loss(&mut self, now: Instant, sent: Instant, bytes: u64) {
-        let drained = self.model.delivery.find(sent).is_some_and(|sent| sent.drained);
-        self.model.ledger.lost(bytes, drained);
+        if self.cruise.is_news(sent) {
+            let drained = self.model.delivery.find(sent).is_some_and(|sent| sent.drained);
+            self.model.ledger.lost(bytes, drained);
+        }
         self.model.round.lost = self.model.round.lost.saturating_add(bytes);
         self.lost = self.lost.saturating_add(bytes);
         self.in_flight = self.in_flight.saturating_sub(bytes);
@@ -213,6 +226,13 @@ impl Bulk {
             }
             Mode::Cruise | Mode::Compete(_) => self.cruise_loss(now, sent, bytes == 0),
         }
+    }
+
+    /// The path has become much faster.
+    pub(crate) fn start_again(&mut self) {
+        self.mode = Mode::Startup;
+        self.startup = Startup::default();
+        self.cruise.restart();
     }
 
     /// Nothing came through for a long time: from the start again, with what is known of the delay.
@@ -245,7 +265,7 @@ impl Model {
     }
 
     /// Of the fastest packet of the last batches; zero before there were enough.
-    fn recent_rtt(&self) -> Duration {
+    pub(crate) fn recent_rtt(&self) -> Duration {
         self.recent.into_iter().min().unwrap_or_default()
     }
 
@@ -311,6 +331,7 @@ impl Controller for Bulk {
         // Of packets that are acknowledged together, the last one did not wait for the acknowledgement.
         if self.batch.rtt.is_none_or(|least| rtt <= least) {
             self.batch.rtt = Some(rtt);
+            self.batch.sent = Some(sent);
             self.batch.in_flight = found.map_or(0, |found| found.in_flight);
         }
     }

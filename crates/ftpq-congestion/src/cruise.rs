@@ -16,6 +16,8 @@ pub(crate) struct Cruise {
     after: u64,
     /// Rounds in which no queue showed, one after the other.
     eager: u32,
+    /// Rounds to go in which the window grows slowly.
+    gentle: u32,
     /// Rounds with far more of a queue than is ours.
     crowded: u32,
     /// More than our own queue is being drained.
@@ -40,7 +42,7 @@ enum Step {
 /// Rounds between two drained ones: an eleventh of the time is spent on looking.
 const STEADY: u32 = 8;
 /// The same among competitors, where looking costs a share.
-const STEADY_COMPETING: u32 = 30;
+const STEADY_COMPETING: u32 = 60;
 /// Of what fills the empty path, what is left in flight to drain the queue.
 const DRAINED: f64 = 0.92;
 /// The same after a queue was left: so little that what others of our kind keep there would drain too.
@@ -54,10 +56,23 @@ const RESPONSE_PART: u32 = 32;
 const SHARE: f64 = 3.0;
 /// At most this part of what fills the path ...
 const SHARE_PART: u64 = 4;
+/// ... or its half, if that is no more datagrams than these: quinn sends ten in a burst, and its peer
+/// acknowledges as many at once, so a shorter queue cannot be told from none ...
+const SHARE_FEW: u64 = 10;
 /// ... but always so many datagrams.
 const SHARE_MIN: u64 = 4;
-/// Growth of the window after one, two, three and more rounds without a queue.
-const EAGER: [f64; 4] = [1.05, 1.25, 1.5, 2.0];
+/// After an overflow, it is not halved below this, for the same reason.
+const SHARE_CAPPED_MIN: u64 = 6;
+/// Growth of the window after one, two and three rounds without a queue. After more it doubles, as at the start.
+const EAGER: [f64; 3] = [1.05, 1.25, 1.5];
+/// Such rounds that do not count where a queue overflowed lately.
+const EAGER_CAPPED: u32 = 4;
+/// What is left of the window after a loss in a queue that is not ours alone.
+const SHARED_BETA: f64 = 0.7;
+/// Rounds after it in which the window grows no faster than by [`GENTLE_GAIN`]: those who share the queue
+/// have given way too, and need the time to come back.
+const GENTLE: u32 = 32;
+const GENTLE_GAIN: f64 = 1.01;
 /// Share of a window whose loss is answered at once, beyond twice what the link loses by itself.
 const HEAVY: f64 = 0.1;
 
@@ -67,6 +82,7 @@ impl Cruise {
             step: Step::Steady(STEADY),
             after: 0,
             eager: 0,
+            gentle: 0,
             crowded: 0,
             deep: false,
             before: Duration::ZERO,
@@ -82,11 +98,21 @@ impl Cruise {
 
     /// Halves what is ours of the queue.
     pub(crate) fn yield_share(&mut self, share: u64, mtu: u64) {
-        self.cap = (share / 2).max(mtu);
+        self.cap = (share / 2).max(SHARE_CAPPED_MIN * mtu);
     }
 
     pub(crate) fn answered(&mut self, now: Instant) {
         self.answered = now;
+    }
+
+    /// Leaves the cycle where it was.
+    pub(crate) fn restart(&mut self) {
+        (self.step, self.eager) = (Step::Steady(STEADY), 0);
+    }
+
+    /// Whether the loss of what was sent then has not been answered yet.
+    pub(crate) fn is_news(&self, sent: Instant) -> bool {
+        sent > self.answered
     }
 }
 
@@ -95,7 +121,8 @@ impl Bulk {
     pub(crate) fn share(&self) -> u64 {
         let product = product(self.model.bandwidth.get(), self.model.min_rtt());
         let share = SHARE * (product as f64 * self.mtu as f64).sqrt();
-        let most = (product / SHARE_PART).max(SHARE_MIN * self.mtu);
+        let few = (product / 2).clamp(SHARE_MIN * self.mtu, SHARE_FEW * self.mtu);
+        let most = (product / SHARE_PART).max(few);
         (share as u64).clamp(SHARE_MIN * self.mtu, most).min(self.cruise.cap)
     }
 
@@ -159,7 +186,9 @@ impl Bulk {
             self.cruise.yield_share(self.share(), self.mtu);
             self.model.ledger.forgive();
         } else if self.cruise.cap < u64::MAX {
-            self.cruise.cap = self.cruise.cap.saturating_add(self.cruise.cap / 8).saturating_add(1);
+            let cap = self.cruise.cap.saturating_add(self.cruise.cap / 8);
+            self.cruise.cap = u64::MAX;
+            self.cruise.cap = if cap < self.share() { cap } else { u64::MAX };
         }
         self.model.ledger.next_cycle();
     }
@@ -191,6 +220,9 @@ impl Bulk {
             self.cruise.crowded = 0;
         }
         let window = self.aim(base, round.window, share);
+        if matches!(self.mode, Mode::Startup) {
+            return;
+        }
         if self.cruise.crowded >= 2 {
             self.model.bandwidth.keep(2);
             return self.drain(base, base.saturating_add(share), false);
@@ -205,12 +237,22 @@ impl Bulk {
     fn aim(&mut self, base: u64, sent_with: u64, share: u64) -> u64 {
         let target = base.saturating_add(share);
         let queue = sent_with.saturating_sub(base);
+        if self.cruise.gentle > 0 {
+            self.cruise.gentle -= 1;
+            let most = (self.window as f64 * GENTLE_GAIN) as u64;
+            return if target < self.window { self.window.midpoint(target) } else { target.min(most) };
+        }
         let seen = sent_with >= self.window - self.window / 8;
         if queue < share / 4 && !seen {
             return self.window; // larger than what was measured, which was too small
         }
         if queue < share / 4 {
-            let gain = EAGER.get(self.cruise.eager as usize).or(EAGER.last()).copied().unwrap_or(1.0);
+            let capped = if self.cruise.cap < u64::MAX { EAGER_CAPPED } else { 0 };
+            let step = self.cruise.eager.saturating_sub(capped) as usize;
+            let Some(gain) = EAGER.get(step) else {
+                self.start_again();
+                return self.window;
+            };
             self.cruise.eager = self.cruise.eager.saturating_add(1);
             return target.max((self.window as f64 * gain) as u64);
         }
@@ -231,11 +273,23 @@ impl Bulk {
         }
         let random = self.model.ledger.random(self.mtu).unwrap_or(0.02);
         let heavy = round.lost as f64 > self.window as f64 * (HEAVY + 2.0 * random) && round.lost >= 8 * self.mtu;
-        if sent <= self.cruise.answered || !(heavy || marked) {
+        if !self.cruise.is_news(sent) {
+            return;
+        }
+        let share = self.share();
+        if !(heavy || marked) {
+            // Our own queue would not be as long.
+            let ours = min_rtt / (2 * EMPTY_PART) + self.model.delay(share) * 5 / 4;
+            let unexpected = round.lost > self.model.ledger.expected(self.window, self.mtu);
+            if unexpected && self.model.recent_rtt() > min_rtt + ours {
+                self.cruise.answered = now;
+                self.cruise.gentle = GENTLE;
+                self.cruise.after = self.cruise.after.min((self.window as f64 * SHARED_BETA) as u64);
+                self.set_window((self.window as f64 * SHARED_BETA) as u64);
+            }
             return;
         }
         self.cruise.answered = now;
-        let share = self.share();
         self.cruise.yield_share(share, self.mtu);
         let base = scale(self.window, min_rtt, rtt);
         let kept = (self.window as f64 * (1.0 - round.loss().min(0.5))) as u64;

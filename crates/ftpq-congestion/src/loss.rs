@@ -37,6 +37,8 @@ const MEMORY_DRAINED: f64 = 0.95;
 const MEMORY_QUEUED: f64 = 0.6;
 /// Datagrams in a count before it says anything.
 const ENOUGH: f64 = 64.0;
+/// Datagrams that may have been lost without having been counted yet.
+const UNSEEN: f64 = 2.0;
 /// Loss of this share is nobody's concern.
 const TOLERATED: f64 = 0.005;
 
@@ -62,6 +64,13 @@ impl Ledger {
     /// Share that the link loses by itself; None before enough was sent.
     pub(crate) fn random(&self, datagram: u64) -> Option<f64> {
         (self.drained.all() >= ENOUGH * datagram as f64).then(|| self.drained.share())
+    }
+
+    /// Bytes of a window that the link may well lose by itself.
+    pub(crate) fn expected(&self, window: u64, datagram: u64) -> u64 {
+        let unseen = UNSEEN * datagram as f64;
+        let share = (self.drained.lost + unseen) / (self.drained.all() + unseen);
+        (2.0 * share * window as f64) as u64
     }
 
     /// Whether a queue loses more than the link, beyond what chance would explain.

@@ -1,6 +1,6 @@
 //! From nothing to the rate of the path: when to double, when to stop, where to start.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::{Remembered, round::Round, round::product};
 
@@ -18,8 +18,8 @@ pub(crate) struct Startup {
 pub(crate) enum Resume {
     /// Waits for the first round-trip time.
     Reconnaissance(Remembered),
-    /// The window has jumped; nothing of what it allowed was acknowledged. Rounds to go.
-    Unvalidated(u32),
+    /// The window has jumped. What is sent later is to show whether it grows up to the remembered one.
+    Unvalidated { since: Instant, window: u64 },
     /// The normal course of things.
     #[default]
     Normal,
@@ -63,15 +63,16 @@ impl Startup {
     }
 
     /// The window to jump to, if the path looks like the remembered one.
-    pub(crate) fn jump(&mut self, rtt: Duration) -> Option<u64> {
+    pub(crate) fn jump(&mut self, now: Instant, rtt: Duration) -> Option<u64> {
         let Resume::Reconnaissance(path) = self.resume else { return None };
         let (least, most) = (path.min_rtt / 4 * SIMILAR.0, path.min_rtt / 4 * SIMILAR.1 + SIMILAR_SLACK);
         if rtt < least || rtt > most {
             self.resume = Resume::Normal;
             return None;
         }
-        self.resume = Resume::Unvalidated(2);
-        Some((product(path.bandwidth, path.min_rtt.min(rtt)) as f64 * JUMP) as u64)
+        let window = product(path.bandwidth, path.min_rtt.min(rtt));
+        self.resume = Resume::Unvalidated { since: now, window };
+        Some((window as f64 * JUMP) as u64)
     }
 
     /// Whether the fastest of the last packets shows a queue.
@@ -86,9 +87,6 @@ impl Startup {
 
     /// Whether rounds have passed without more speed.
     pub(crate) fn end_round(&mut self, round: &Round) -> bool {
-        if let Resume::Unvalidated(rounds) = self.resume {
-            self.resume = if rounds > 1 { Resume::Unvalidated(rounds - 1) } else { Resume::Normal };
-        }
         if !round.filled {
             return false;
         }

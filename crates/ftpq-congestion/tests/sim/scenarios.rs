@@ -132,3 +132,28 @@ pub fn pairs(first: &Algorithm, other: &Algorithm, mbit: f64, millis: f64, until
     }
     pairs
 }
+
+/// A path that was 300 Mbit/s at 50 ms when it was last used, and what it is now.
+pub fn returns() -> Vec<(&'static str, Link)> {
+    let link = |mbit: f64, millis: f64| {
+        let link = Link::new(mbit, millis);
+        let buffer = 300e6 / 8.0 * 0.05 / link.bdp();
+        link.buffer(buffer)
+    };
+    vec![
+        ("the same", link(300.0, 50.0)),
+        ("the same, 1 % loss", link(300.0, 50.0).loss(1.0)),
+        ("half the rate", link(150.0, 50.0)),
+        ("a quarter of the rate", link(75.0, 50.0)),
+        ("a tenth of the rate", link(30.0, 50.0)),
+        ("a tenth of the rate and of the buffer", link(30.0, 50.0).buffer(1.0)),
+        ("twice the rate", link(600.0, 50.0)),
+        ("80 ms", link(300.0, 80.0)),
+        ("120 ms", link(300.0, 120.0)),
+        ("20 ms", link(300.0, 20.0)),
+    ]
+}
+
+/// What was remembered of it.
+pub const REMEMBERED: ftpq_congestion::Remembered =
+    ftpq_congestion::Remembered { bandwidth: 36_600_000, min_rtt: Duration::from_millis(50) };

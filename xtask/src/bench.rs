@@ -172,8 +172,7 @@ fn sizes(plan: &[Planned]) -> Vec<u64> {
 
 fn folders(memory: &Path, ftpq: PathBuf) -> Result<Folders> {
     let served = memory.join("served");
-    let folders =
-        Folders { ftpq, state: memory.join("state"), documents: served.join(DOCUMENTS), served };
+    let folders = Folders { ftpq, state: memory.join("state"), documents: served.join(DOCUMENTS), served };
     for folder in [&folders.state, &folders.documents, &folders.target()] {
         fs::create_dir_all(folder)?;
     }

@@ -32,7 +32,8 @@ pub(super) fn describe(emulator: Option<String>, disk: Option<String>) -> Machin
 /// This call of the benchmark.
 pub(super) fn session(shell: &Shell, args: &[String], machine: Machine, ftpq: &Path) -> Session {
     let said = |command: xshell::Cmd<'_>| command.quiet().ignore_stderr().read().unwrap_or_default();
-    let dirty = if said(cmd!(shell, "git status --porcelain --untracked-files=no")).is_empty() { "" } else { ", changed" };
+    let dirty =
+        if said(cmd!(shell, "git status --porcelain --untracked-files=no")).is_empty() { "" } else { ", changed" };
     Session {
         date: said(cmd!(shell, "date --utc +%Y-%m-%d")),
         command: shown(args),

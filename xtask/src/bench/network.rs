@@ -154,7 +154,8 @@ impl Namespace {
 /// Whether this user may make networks, with the reason why not.
 pub(super) fn check(shell: &Shell) -> Result<()> {
     let probe = format!("fb{}-p", std::process::id());
-    if !rustix::process::geteuid().is_root() || cmd!(shell, "ip netns add {probe}").quiet().ignore_stderr().run().is_err()
+    if !rustix::process::geteuid().is_root()
+        || cmd!(shell, "ip netns add {probe}").quiet().ignore_stderr().run().is_err()
     {
         bail!("the benchmark needs root and network namespaces (`ip netns`)");
     }
@@ -281,7 +282,9 @@ fn emulate(wanlab: &Path, path: Wan) -> Result<Emulator> {
     let mut emulator = Emulator(child);
     let (up, is_up) = mpsc::channel();
     let screen = emulator.0.stdout.take().context("the link emulator has no output")?;
-    thread::spawn(move || up.send(BufReader::new(screen).lines().map_while(io::Result::ok).any(|line| line.contains("up"))));
+    thread::spawn(move || {
+        up.send(BufReader::new(screen).lines().map_while(io::Result::ok).any(|line| line.contains("up")))
+    });
     if matches!(is_up.recv_timeout(Duration::from_secs(10)), Ok(true)) {
         return Ok(emulator);
     }

@@ -83,15 +83,7 @@ impl Peer {
 
 /// What is common to most.
 const fn peer(name: &'static str, label: &'static str, command: fn(&Client, &Job<'_>) -> Command) -> Peer {
-    Peer {
-        name,
-        label,
-        program: "ssh",
-        service: Service::Sshd,
-        congestion: "cubic",
-        yields_to_loss: true,
-        command,
-    }
+    Peer { name, label, program: "ssh", service: Service::Sshd, congestion: "cubic", yields_to_loss: true, command }
 }
 
 const fn ours(name: &'static str, label: &'static str) -> Peer {
@@ -124,10 +116,10 @@ pub(super) const PEERS: &[Peer] = &[
     },
     Peer { program: "rsync", service: Service::Rsyncd, ..peer("rsyncd", "rsync daemon, not encrypted", rsyncd) },
     peer("tar-ssh", "tar over ssh", tar),
-    web("curl", "curl + nginx, TLS 1.3 AES-128-GCM", curl),
-    Peer { congestion: "bbr", yields_to_loss: false, ..web("curl-bbr", "curl + nginx, TLS 1.3, TCP bbr", curl) },
-    web("curl-head", "curl HEAD, TLS 1.3", |client, job| curl_small(client, job, &["--head"])),
-    web("curl-get", "curl GET, TLS 1.3", |client, job| curl_small(client, job, &[])),
+    web("curl", "curl + nginx", curl),
+    Peer { congestion: "bbr", yields_to_loss: false, ..web("curl-bbr", "curl + nginx, TCP bbr", curl) },
+    web("curl-head", "curl HEAD", |client, job| curl_small(client, job, &["--head"])),
+    web("curl-get", "curl GET", |client, job| curl_small(client, job, &[])),
     Peer { program: "qcp", ..peer("qcp", "qcp", |client, job| qcp(client, job, &[])) },
     Peer {
         program: "qcp",
@@ -203,10 +195,7 @@ fn tar(client: &Client, job: &Job<'_>) -> Command {
         _ => r#"ssh -F "$4" "$5" tar -C "$1" -cf - "$2" | tar -C "$3" -xf -"#,
     };
     let from = job.source.parent().unwrap_or(job.source);
-    shell(
-        script,
-        &[from.as_ref(), name(job).as_ref(), job.target.as_ref(), client.ssh_config.as_ref(), HOST.as_ref()],
-    )
+    shell(script, &[from.as_ref(), name(job).as_ref(), job.target.as_ref(), client.ssh_config.as_ref(), HOST.as_ref()])
 }
 
 fn curl(client: &Client, job: &Job<'_>) -> Command {

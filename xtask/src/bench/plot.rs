@@ -30,13 +30,13 @@ pub(super) fn svg(title: &str, unit: &str, bars: &[Bar]) -> Result<String> {
         .into_drawing_area();
     let failed = |error| anyhow!("cannot draw {title}: {error}");
     area.fill(&WHITE).map_err(failed)?;
-    area.draw(&Text::new(title.to_owned(), (8, 18), style(15, HPos::Left))).map_err(failed)?;
+    area.draw(&Text::new(title.to_owned(), (8, 18), style(18, HPos::Left))).map_err(failed)?;
     for index in 0..=(end / step).round() as i32 {
         let value = f64::from(index) * step;
         area.draw(&PathElement::new([(at(value), TOP - 4), (at(value), bottom)], GRID)).map_err(failed)?;
         let last = index == (end / step).round() as i32;
         let label = if last { format!("{} {unit}", plain(value)) } else { plain(value) };
-        area.draw(&Text::new(label, (at(value), bottom + 14), style(12, HPos::Center))).map_err(failed)?;
+        area.draw(&Text::new(label, (at(value), bottom + 14), style(15, HPos::Center))).map_err(failed)?;
     }
     for (bar, line) in bars.iter().zip(0..) {
         let (top, Spread { median, minimum, maximum }) = (TOP + LINE * line, bar.value);
@@ -50,9 +50,9 @@ pub(super) fn svg(title: &str, unit: &str, bars: &[Bar]) -> Result<String> {
         ] {
             area.draw(&PathElement::new(whisker, INK)).map_err(failed)?;
         }
-        area.draw(&Text::new(bar.label.clone(), (LEFT - 8, middle), style(13, HPos::Right))).map_err(failed)?;
+        area.draw(&Text::new(bar.label.clone(), (LEFT - 8, middle), style(16, HPos::Right))).map_err(failed)?;
         let beside = (at(maximum) + 6, middle);
-        area.draw(&Text::new(number(median), beside, style(12, HPos::Left))).map_err(failed)?;
+        area.draw(&Text::new(number(median), beside, style(15, HPos::Left))).map_err(failed)?;
     }
     area.present().map_err(failed)?;
     drop(area);
@@ -70,11 +70,8 @@ const BOTTOM: i32 = 28;
 const OURS: RGBColor = RGBColor(0x1f, 0x6f, 0xb4);
 const THEIRS: RGBColor = RGBColor(0xb4, 0xb8, 0xbd);
 const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
-const GRID: ShapeStyle = ShapeStyle {
-    color: plotters::style::RGBAColor(0xdd, 0xdd, 0xdd, 1.0),
-    filled: false,
-    stroke_width: 1,
-};
+const GRID: ShapeStyle =
+    ShapeStyle { color: plotters::style::RGBAColor(0xdd, 0xdd, 0xdd, 1.0), filled: false, stroke_width: 1 };
 
 fn style(size: i32, side: HPos) -> TextStyle<'static> {
     ("sans-serif", size).into_font().color(&INK).pos(Pos::new(side, VPos::Center))

@@ -28,7 +28,6 @@ pub(super) fn write(folder: &Path) -> Result<PathBuf> {
     let file = results_file(folder);
     let results = Results::load(&file)?;
     let name = folder.file_name().context("the results lie in no folder")?.to_string_lossy().into_owned();
-    let analysis = fs::read_to_string(folder.join("analysis.md")).unwrap_or_default();
     for row in ROWS {
         let plot = folder.join(format!("{}.svg", row.id));
         let bars = bars(row, &results);
@@ -38,13 +37,17 @@ pub(super) fn write(folder: &Path) -> Result<PathBuf> {
             fs::remove_file(plot)?;
         }
     }
+    let mut text = render(&results, &name)? + include_str!("method.md");
+    if let Ok(analysis) = fs::read_to_string(folder.join("analysis.md")) {
+        write!(text, "\n{analysis}")?;
+    }
     let report = folder.with_extension("md");
-    fs::write(&report, render(&results, &name, &analysis)?)?;
+    fs::write(&report, text)?;
     Ok(report)
 }
 
-/// The whole report. `folder` is the name of the folder with the plots.
-fn render(results: &Results, folder: &str, analysis: &str) -> Result<String> {
+/// Machine, goals and tables. `folder` is the name of the folder with the plots.
+fn render(results: &Results, folder: &str) -> Result<String> {
     let mut out = format!(
         "# Benchmarks\n\n<!-- Written by `cargo xtask bench`, from {folder}/results.jsonl: changes here are lost. -->\n\n\
          ftpq beside others that move files between two machines, measured in the same run, taking turns. Medians,\n\
@@ -55,10 +58,6 @@ fn render(results: &Results, folder: &str, analysis: &str) -> Result<String> {
     writeln!(out, "## Results\n")?;
     for row in ROWS.iter().filter(|row| known(row, results)) {
         section(&mut out, row, results, folder)?;
-    }
-    out += include_str!("method.md");
-    if !analysis.is_empty() {
-        write!(out, "\n{analysis}")?;
     }
     Ok(out)
 }
@@ -94,7 +93,13 @@ fn goals(out: &mut String, results: &Results) -> Result<()> {
             let Judged { goal, measured, verdict } = judge(goal, row, results);
             met += usize::from(verdict == Verdict::Met);
             all += usize::from(verdict != Verdict::Open);
-            writeln!(out, "| [{}](#{}) | {goal} | {measured} | {} |", row.title, anchor(row.title), verdict_of(verdict))?;
+            writeln!(
+                out,
+                "| [{}](#{}) | {goal} | {measured} | {} |",
+                row.title,
+                anchor(row.title),
+                verdict_of(verdict)
+            )?;
         }
     }
     Ok(writeln!(out, "\n{met} of {all} goals that could be judged are met.\n")?)
@@ -149,7 +154,9 @@ fn table(
     writeln!(out, "| | {} |{ratio} {cpu} | peak MiB, client + server | runs |{head}", unit(row.unit))?;
     writeln!(out, "|---|---|{ratio_line}---|---|---|{line}")?;
     for (name, summary) in summaries {
-        let scale = if per_gigabyte { summary.bytes as f64 / 1e9 } else { 1.0 };
+        // What two spend at once cannot be told apart.
+        let bytes = if share { summary.bytes * 2 } else { summary.bytes };
+        let scale = if per_gigabyte { bytes as f64 / 1e9 } else { 1.0 };
         write!(out, "| {} | {} |", shown_label(name, summary, ours), summary.value.show())?;
         if !share {
             let times = ours.filter(|_| !peers::is_ours(name)).map(|ours| ours.ratio(summary, row.unit));
@@ -219,10 +226,13 @@ fn work(row: &Row, bytes: u64) -> String {
     match row.work {
         Work::File { direction: Direction::Up, .. } => format!("One file of {} MiB to the server.", bytes >> 20),
         Work::File { direction: Direction::Down, .. } => format!("One file of {} MiB from the server.", bytes >> 20),
-        Work::Tree { files, .. } => format!("{files} files of 4 KiB, up to 100 in a folder, to the server."),
+        Work::Tree { files, .. } => {
+            format!("{} files of 4 KiB, up to 100 in a folder, to the server.", number(files.into()))
+        }
         Work::Connect => "From the start of the client to its end; everybody knows each other.".into(),
         Work::Share { .. } => format!(
-            "Two uploads of {} MiB begin at once; what each has sent when the first of them ends.",
+            "Two uploads of {} MiB begin at once; what each has sent when the first of them ends. CPU time and memory \
+             are those of both together.",
             bytes >> 20
         ),
     }
@@ -230,7 +240,11 @@ fn work(row: &Row, bytes: u64) -> String {
 
 /// As GitHub makes them of headings.
 fn anchor(title: &str) -> String {
-    let kept = title.to_lowercase().chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_')).collect::<String>();
+    let kept = title
+        .to_lowercase()
+        .chars()
+        .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'))
+        .collect::<String>();
     kept.replace(' ', "-")
 }
 
@@ -250,7 +264,7 @@ mod tests {
     #[test]
     fn a_small_report_is_as_it_was() {
         let results = Results::parse(include_str!("golden/results.jsonl")).unwrap();
-        let report = render(&results, "golden", "## Where the time goes\n\nIn here.\n").unwrap();
+        let report = render(&results, "golden").unwrap();
         if std::env::var_os("FTPQ_GOLDEN").is_some() {
             let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/bench/golden/report.md");
             fs::write(file, &report).unwrap();

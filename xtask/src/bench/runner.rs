@@ -127,7 +127,8 @@ impl<'a> Runner<'a> {
         sources::empty(&target)?;
         self.services.forget_paths()?;
         self.network.set_congestion("cubic")?;
-        let mut servers = both.map(|peer| self.services.need(peer.service)).into_iter().collect::<Result<Vec<u32>>>()?;
+        let mut servers =
+            both.map(|peer| self.services.need(peer.service)).into_iter().collect::<Result<Vec<u32>>>()?;
         servers.dedup();
         let job = |source| Job { op: op(planned.work), source, target: &target, tree: false };
         let [first, second] = both;
@@ -187,7 +188,11 @@ fn keep(bench: &mut Bench, planned: &Planned, rep: usize, run: Run) -> Result<()
         (None, Some(value)) => format!("{} {}", number(value), verdict::unit(unit)),
         (None, None) => String::new(),
     };
-    let seconds = if matches!(unit, Unit::Seconds | Unit::Milliseconds) { String::new() } else { format!("{:.2} s", run.seconds) };
+    let seconds = if matches!(unit, Unit::Seconds | Unit::Milliseconds) {
+        String::new()
+    } else {
+        format!("{:.2} s", run.seconds)
+    };
     eprintln!("{:<16} {rep}/{} {:<11} {shown:<16} {seconds}", row.id, planned.reps, run.peer);
     bench.add(Line::Run(Run { row: row.id.into(), rep, ..run }))
 }

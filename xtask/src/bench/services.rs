@@ -268,7 +268,10 @@ mod tests {
             served: "/m/served".into(),
         };
         let nginx = nginx_config(&folders);
-        assert!(nginx.contains("location /m/served/src/ { }") && nginx.contains("client_body_temp_path /m/served/dst.bodies;"));
+        assert!(
+            nginx.contains("location /m/served/src/ { }")
+                && nginx.contains("client_body_temp_path /m/served/dst.bodies;")
+        );
         assert_eq!(nginx.matches('{').count(), nginx.matches('}').count());
         assert!(rsyncd_config(&folders).contains("[dst]\npath = /m/served/dst\nread only = no"));
         assert!(ssh_config("10.0.0.2", &folders.state).contains("HostName 10.0.0.2\n"));

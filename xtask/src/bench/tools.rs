@@ -87,7 +87,10 @@ mod tests {
 
     #[test]
     fn versions_are_a_name_and_a_number() {
-        assert_eq!(short("OpenSSH_9.2p1 Debian-2+deb12u10, OpenSSL 3.0.19 27 Jan 2026"), "OpenSSH_9.2p1 Debian-2+deb12u10");
+        assert_eq!(
+            short("OpenSSH_9.2p1 Debian-2+deb12u10, OpenSSL 3.0.19 27 Jan 2026"),
+            "OpenSSH_9.2p1 Debian-2+deb12u10"
+        );
         assert_eq!(short("rsync  version 3.5.0  protocol version 32"), "rsync 3.5.0");
         assert_eq!(short("curl 7.88.1 (x86_64-pc-linux-gnu) libcurl/7.88.1"), "curl 7.88.1");
         assert_eq!(short("nginx version: nginx/1.22.1"), "nginx/1.22.1");

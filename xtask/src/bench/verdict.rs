@@ -3,7 +3,7 @@
 use super::{
     peers,
     record::{Results, Run},
-    rows::{Goal, Row, Unit, Work},
+    rows::{Goal, QUICK_MIB, Row, Unit, Work},
     stats::{Spread, number},
 };
 
@@ -125,9 +125,10 @@ pub(super) fn judge(goal: &Goal, row: &Row, results: &Results) -> Judged {
     match measured {
         None => Judged { goal: text, measured: "–".into(), verdict: Verdict::Open },
         Some((measured, met)) => {
-            let absolute = !matches!(goal, Goal::Ratio(..));
+            // A ratio shows with less than an absolute figure, in which the start weighs.
+            let enough = if matches!(goal, Goal::Ratio(..)) { QUICK_MIB } else { u64::MAX };
             let verdict = match met {
-                _ if absolute && smaller(row, results) => Verdict::Open,
+                _ if smaller(row, results, enough) => Verdict::Open,
                 true => Verdict::Met,
                 false => Verdict::Missed,
             };
@@ -150,11 +151,11 @@ fn absolute(
     (text, median.map(|median| (format!("{} {}", number(median), unit(row.unit)), met(median))))
 }
 
-/// Whether the file was smaller than the goals are for, as with `--quick`: the start weighs more then.
-fn smaller(row: &Row, results: &Results) -> bool {
+/// Whether the file was smaller than the row's and than `enough` MiB.
+fn smaller(row: &Row, results: &Results, enough: u64) -> bool {
     let (Work::File { mib, .. } | Work::Share { mib }) = row.work else { return false };
     let runs = results.runs(row.id).filter(|run| peers::is_ours(&run.peer));
-    runs.map(|run| run.bytes).max().unwrap_or_default() < mib * 1024 * 1024
+    runs.map(|run| run.bytes).max().is_some_and(|bytes| bytes < mib.min(enough) * 1024 * 1024)
 }
 
 /// The name of a peer in tables.
@@ -196,6 +197,8 @@ mod tests {
         let goal = Goal::Ratio(2.0, "scp-gcm");
         assert_eq!(verdict(goal, "loopback-up", 2048, &[("ftpq", 1.0), ("scp-gcm", 2.0)]), Verdict::Met);
         assert_eq!(verdict(goal, "loopback-up", 2048, &[("ftpq", 1.0), ("scp-gcm", 1.9)]), Verdict::Missed);
+        assert_eq!(verdict(goal, "loopback-up", 512, &[("ftpq", 1.0), ("scp-gcm", 1.9)]), Verdict::Missed);
+        assert_eq!(verdict(goal, "loopback-up", 511, &[("ftpq", 1.0), ("scp-gcm", 1.9)]), Verdict::Open);
         assert_eq!(verdict(goal, "loopback-up", 2048, &[("ftpq", 1.0)]), Verdict::Open);
         let goal = Goal::Ratio(2.0, "rsync-fsync");
         assert_eq!(verdict(goal, "small-durable", 39, &[("ftpq", 1.0), ("rsync-fsync", 2.1)]), Verdict::Met);

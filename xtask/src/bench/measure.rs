@@ -34,11 +34,19 @@ pub(super) struct Measured {
     pub(super) sent: Option<[u64; 2]>,
     /// Why it counts for nothing.
     pub(super) failed: Option<String>,
+    /// Because it took too long.
+    pub(super) late: bool,
 }
 
 /// Runs `command` on the client's side. `servers` are the processes that serve it; what it complains of goes to
-/// the file `log`.
-pub(super) fn run(network: &Network, mut command: Command, servers: &[u32], log: &Path) -> Result<Measured> {
+/// the file `log`. After `limit` it is ended, and has failed.
+pub(super) fn run(
+    network: &Network,
+    mut command: Command,
+    servers: &[u32],
+    log: &Path,
+    limit: Duration,
+) -> Result<Measured> {
     let before = Before::look(network, servers);
     prepare(&mut command, log)?;
     let (child, start) = network.client.spawn(&mut command)?;
@@ -49,7 +57,7 @@ pub(super) fn run(network: &Network, mut command: Command, servers: &[u32], log:
             let mut peaks = Peaks::default();
             while !over.load(Ordering::Relaxed) {
                 peaks.look(&[id], servers);
-                if start.elapsed() > LIMIT || check_interrupted().is_err() {
+                if start.elapsed() > limit || check_interrupted().is_err() {
                     processes::kill_tree(id);
                 }
                 thread::sleep((start.elapsed() / 10).clamp(Duration::from_millis(2), Duration::from_millis(50)));
@@ -66,12 +74,19 @@ pub(super) fn run(network: &Network, mut command: Command, servers: &[u32], log:
     let status = child.0.wait()?;
     check_interrupted()?;
     let mut measured = before.until_now(network, servers);
-    measured.failed = failure(status.success(), &status.to_string(), seconds, log);
+    measured.failed = failure(status.success(), &status.to_string(), seconds, limit, log);
+    measured.late = measured.failed.is_some() && seconds >= limit;
     Ok(Measured { seconds: seconds.as_secs_f64(), client_cpu, peaks, ..measured })
 }
 
 /// Runs two commands at once, and looks how far both are when the first of them ends. Both end.
-pub(super) fn run_two(network: &Network, commands: [Command; 2], servers: &[u32], log: &Path) -> Result<Measured> {
+pub(super) fn run_two(
+    network: &Network,
+    commands: [Command; 2],
+    servers: &[u32],
+    log: &Path,
+    limit: Duration,
+) -> Result<Measured> {
     let before = Before::look(network, servers);
     let start = Instant::now();
     let mut children = Vec::new();
@@ -94,7 +109,7 @@ pub(super) fn run_two(network: &Network, commands: [Command; 2], servers: &[u32]
             first = Some(start.elapsed());
         }
         check_interrupted()?;
-        if ended == children.len() || start.elapsed() > LIMIT {
+        if ended == children.len() || start.elapsed() > limit {
             break;
         }
         thread::sleep(Duration::from_millis(20));
@@ -107,26 +122,24 @@ pub(super) fn run_two(network: &Network, commands: [Command; 2], servers: &[u32]
     // Those that go on too long end here.
     drop(children);
     let mut measured = before.until_now(network, servers);
-    let seconds = first.unwrap_or(LIMIT);
-    measured.failed = failure(good, "one of the two failed", seconds, log);
+    let seconds = first.unwrap_or(limit);
+    measured.failed = failure(good, "one of the two failed", seconds, limit, log);
     let sent = <[u32; 2]>::try_from(ids).ok().map(|ids| ids.map(|id| progress.of(id)));
+    measured.late = measured.failed.is_some() && seconds >= limit;
     Ok(Measured { seconds: seconds.as_secs_f64(), client_cpu, peaks, sent, ..measured })
 }
-
-/// After this, a run has failed.
-const LIMIT: Duration = Duration::from_secs(300);
 
 fn prepare(command: &mut Command, log: &Path) -> Result<()> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(log)?);
     Ok(())
 }
 
-fn failure(good: bool, status: &str, time: Duration, log: &Path) -> Option<String> {
+fn failure(good: bool, status: &str, time: Duration, limit: Duration, log: &Path) -> Option<String> {
     if good {
         return None;
     }
-    if time >= LIMIT {
-        return Some(format!("took more than {} s", LIMIT.as_secs()));
+    if time >= limit {
+        return Some(format!("took more than {} s", limit.as_secs()));
     }
     let complaint = fs::read(log).unwrap_or_default();
     let complaint = String::from_utf8_lossy(&complaint);

@@ -1,6 +1,6 @@
 //! What `cargo xtask bench` was asked to do.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, bail};
 
@@ -31,6 +31,8 @@ pub(super) struct Planned {
     pub(super) work: Work,
     pub(super) peers: Vec<&'static str>,
     pub(super) reps: usize,
+    /// Longer than this, a run has failed.
+    pub(super) limit: Duration,
 }
 
 impl Options {
@@ -99,7 +101,8 @@ impl Options {
         let whole = matches!(row.work, Work::Share { .. });
         let peers = row.peers.iter().copied().filter(|name| whole || wanted(name)).collect();
         let work = most.map_or(row.work, |most| row.work.capped(most));
-        Planned { row, work, peers, reps: self.reps.unwrap_or(row.reps(self.quick)) }
+        let limit = Duration::from_secs(if self.quick { 30 } else { 300 });
+        Planned { row, work, peers, reps: self.reps.unwrap_or(row.reps(self.quick)), limit }
     }
 }
 

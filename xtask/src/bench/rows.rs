@@ -112,7 +112,7 @@ pub(super) const QUICK_PEERS: &[&str] =
     &["ftpq", "ftpq-first", "ftpq-again", "scp-gcm", "curl", "curl-bbr", "curl-get", "ssh", "rsync", "tar-ssh"];
 
 /// The largest file of `--quick`, in MiB.
-pub(super) const QUICK_MIB: u64 = 512;
+pub(super) const QUICK_MIB: u64 = 256;
 
 const FAST: &[&str] = &["ftpq", "scp", "scp-gcm", "sftp", "rsync", "rsyncd", "tar-ssh", "curl", "qcp"];
 const VETH: &[&str] = &["ftpq", "scp-gcm", "curl", "qcp"];

@@ -1,5 +1,7 @@
 //! Rows that share a network: who is there, whose turn it is, and what each turn came to.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result};
 
 use super::{
@@ -61,11 +63,15 @@ impl<'a> Runner<'a> {
             let runs = match (planned.work, present.as_slice()) {
                 (Work::Share { .. }, &[one, other]) => self.share(planned, [one, other])?.to_vec(),
                 (Work::Share { .. }, _) => vec![],
-                (_, present) => {
-                    for peer in present {
-                        let run = self.turn(planned, peer)?;
+                (_, peers) => {
+                    let mut late = BTreeSet::new();
+                    for peer in peers {
+                        let (run, is_late) = self.turn(planned, peer)?;
                         keep(bench, planned, rep, run)?;
+                        late.extend(is_late.then_some(peer.name));
                     }
+                    // It would be so again.
+                    present.retain(|peer| !late.contains(peer.name));
                     vec![]
                 }
             };
@@ -86,8 +92,8 @@ impl<'a> Runner<'a> {
         (!known).then(|| format!("this kernel has no TCP {}", peer.congestion))
     }
 
-    /// One peer's turn.
-    fn turn(&mut self, planned: &Planned, peer: &Peer) -> Result<Run> {
+    /// One peer's turn, and whether it took too long.
+    fn turn(&mut self, planned: &Planned, peer: &Peer) -> Result<(Run, bool)> {
         check_interrupted()?;
         let small = peer.yields_to_loss;
         let source = sources::source(&self.folders.documents, planned.work, small)?;
@@ -97,19 +103,21 @@ impl<'a> Runner<'a> {
             self.services.forget_paths()?;
             self.warm = false;
         } else if peer.name == AGAIN && !self.warm {
-            self.timed(peer, &job)?;
+            self.timed(planned, peer, &job)?;
         }
-        let measured = self.timed(peer, &job)?;
-        Ok(Run { bytes: sources::bytes(planned.work, small), ..record(peer, measured) })
+        let measured = self.timed(planned, peer, &job)?;
+        let late = measured.late;
+        Ok((Run { bytes: sources::bytes(planned.work, small), ..record(peer, measured) }, late))
     }
 
     /// An empty target, the clock, the comparison.
-    fn timed(&mut self, peer: &Peer, job: &Job<'_>) -> Result<Measured> {
+    fn timed(&mut self, planned: &Planned, peer: &Peer, job: &Job<'_>) -> Result<Measured> {
         sources::empty(job.target)?;
         self.network.set_congestion(peer.congestion)?;
         let server = self.services.need(peer.service)?;
         let command = peer.command(&self.client(), job);
-        let mut measured = measure::run(self.network, command, &[server], &self.folders.state.join("client.log"))?;
+        let mut measured =
+            measure::run(self.network, command, &[server], &self.folders.state.join("client.log"), planned.limit)?;
         if job.op != Op::Connect && measured.failed.is_none() {
             measured.failed = sources::compare(job.source, job.target).err().map(|error| format!("{error:#}"));
             check_interrupted()?;
@@ -135,7 +143,7 @@ impl<'a> Runner<'a> {
         let client = self.client();
         let commands = [first.command(&client, &job(&one)), second.command(&client, &job(&other))];
         let log = self.folders.state.join("client.log");
-        let mut measured = measure::run_two(self.network, commands, &servers, &log)?;
+        let mut measured = measure::run_two(self.network, commands, &servers, &log, planned.limit)?;
         let copies = [&one, &other].map(|source| sources::compare(source, &target).err());
         let different = copies.into_iter().flatten().next().map(|error| format!("{error:#}"));
         measured.failed = measured.failed.or(different);

@@ -197,8 +197,8 @@ mod tests {
         let goal = Goal::Ratio(2.0, "scp-gcm");
         assert_eq!(verdict(goal, "loopback-up", 2048, &[("ftpq", 1.0), ("scp-gcm", 2.0)]), Verdict::Met);
         assert_eq!(verdict(goal, "loopback-up", 2048, &[("ftpq", 1.0), ("scp-gcm", 1.9)]), Verdict::Missed);
-        assert_eq!(verdict(goal, "loopback-up", 512, &[("ftpq", 1.0), ("scp-gcm", 1.9)]), Verdict::Missed);
-        assert_eq!(verdict(goal, "loopback-up", 511, &[("ftpq", 1.0), ("scp-gcm", 1.9)]), Verdict::Open);
+        assert_eq!(verdict(goal, "loopback-up", 256, &[("ftpq", 1.0), ("scp-gcm", 1.9)]), Verdict::Missed);
+        assert_eq!(verdict(goal, "loopback-up", 255, &[("ftpq", 1.0), ("scp-gcm", 1.9)]), Verdict::Open);
         assert_eq!(verdict(goal, "loopback-up", 2048, &[("ftpq", 1.0)]), Verdict::Open);
         let goal = Goal::Ratio(2.0, "rsync-fsync");
         assert_eq!(verdict(goal, "small-durable", 39, &[("ftpq", 1.0), ("rsync-fsync", 2.1)]), Verdict::Met);

@@ -1,235 +1,187 @@
-//! `cargo xtask bench`: put and get of one file over loopback, beside scp in the same run. `--mib` sets
-//! the file's size, `--reps` the number of runs, `--write` puts the table into docs/benchmarks.md.
+//! `cargo xtask bench`: ftpq beside its peers, on loopback, device pairs and long paths; tables and plots of it.
+//! `cargo xtask bench report` writes the tables and plots again, from the raw results.
 //!
-//! Contestants take turns, so that what else the machine does hits all of them; a transfer's target
-//! is removed before it, and compared byte for byte after the clock has stopped.
+//! `rows.rs` says what is measured, `peers.rs` who does it. A row's peers take turns, so that what else the
+//! machine does hits all of them; a copy is compared byte for byte after the clock has stopped.
 
+mod machine;
+mod measure;
+mod network;
+mod options;
+mod peers;
+mod plot;
+mod processes;
+mod record;
 mod report;
-mod sshd;
+mod rows;
+mod runner;
+mod services;
+mod sources;
+mod stats;
+mod tools;
+mod verdict;
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
-    process::{Command, ExitCode, Stdio},
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
-    time::{Duration, Instant},
+    process::ExitCode,
 };
 
 use anyhow::{Context, Result, bail};
 
 use self::{
-    report::{Report, Run},
-    sshd::Sshd,
+    network::{Congestion, Network},
+    options::{Options, Planned},
+    record::{Line, Results, Session, Skip},
+    rows::Work,
+    runner::Runner,
+    services::{DOCUMENTS, Folders, Services, TARGET},
 };
-use crate::{
-    files::{compare_files, write_random},
-    project,
-    scratch::{Scratch, check_interrupted},
-    server::{Server, peak_memory},
-};
+use crate::{project, scratch::Scratch};
 
 pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
+    if let Some(("report", rest)) = args.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return rewrite(rest);
+    }
     let options = Options::parse(args)?;
-    if options.write {
-        // Before minutes of work, not after.
-        report::check_document()?;
-    }
-    let ssh = sshd::find()?;
+    let plan = options.plan()?;
+    let out = options.out()?;
     let shell = project::shell()?;
-    let ftpq = project::build_release(&shell)?;
-    let scratch = Scratch::new(place(options.bytes()), false)?;
-    let folder = scratch.path();
-    for sub in ["source", "served", "fetched", "ssh"] {
-        fs::create_dir(folder.join(sub))?;
+    if options.install {
+        tools::install(&shell)?;
     }
-    write_random(&folder.join("source/one.bin"), options.bytes(), "ftpq bench")?;
-    // The server's copy for downloads: the same file, so that it need not be held twice.
-    fs::hard_link(folder.join("source/one.bin"), folder.join("served/down.bin"))?;
+    network::check(&shell)?;
+    let ftpq = match &options.ftpq {
+        Some(file) => fs::canonicalize(file).with_context(|| file.display().to_string())?,
+        None => project::build_release(&shell)?,
+    };
+    let memory = Scratch::new(Some(Path::new("/dev/shm")), false)?;
+    machine::check_room(memory.path(), &sizes(&plan))?;
+    let wanlab = network::wanlab(options.wanlab.clone());
+    let emulator = network::emulator(&shell, wanlab.as_deref());
+    let disk = machine::disk();
+    let system = disk.as_ref().ok().map(|(_, system)| (*system).to_owned());
+    let machine = machine::describe(emulator.clone().ok(), system);
+    let session = machine::session(&shell, args, machine, &ftpq);
+    let mut bench = Bench { file: report::results_file(&out), results: Results::default() };
+    fs::create_dir_all(&out)?;
+    bench.begin(session, options.partial())?;
 
-    shell.set_var("FTPQ_HOME", folder.join("home"));
-    shell.change_dir(folder);
-    let server = Server::start(&shell, &ftpq, "served", &folder.join("server.log"), false)?;
-    let sshd = Sshd::start(&ssh, &folder.join("ssh"))?;
-    let bench = Bench { folder, ftpq, address: server.address.to_string(), scp: ssh.scp, ssh: sshd.config() };
-    let mut runs = Vec::new();
-    for rep in 1..=options.reps {
-        for direction in [Direction::Put, Direction::Get] {
-            for contestant in [Contestant::Ftpq, Contestant::Scp, Contestant::ScpGcm] {
-                let run = bench.transfer(contestant, direction)?;
-                eprintln!(
-                    "{rep}/{}  {:<4} {:<14} {:>6.2} s",
-                    options.reps,
-                    direction.name(),
-                    contestant.name(),
-                    run.time.as_secs_f64()
-                );
-                runs.push(run);
+    let folders = folders(memory.path(), ftpq)?;
+    services::make_keys(&shell, &folders.state)?;
+    let congestion = Congestion::allow()?;
+    for group in plan.chunk_by(same_place) {
+        let Some(first) = group.first() else { continue };
+        let on_disk = matches!(first.work, Work::Tree { durable: true, .. });
+        let place = match (network::possible(first.row.net, &emulator), on_disk, &disk) {
+            (Err(why), ..) => Err(why),
+            (Ok(()), true, Err(why)) => Err(why.to_string()),
+            (Ok(()), true, Ok((folder, _))) => Ok(Some(Scratch::new(Some(folder), false)?)),
+            (Ok(()), false, _) => Ok(None),
+        };
+        let scratch = match place {
+            Ok(scratch) => scratch,
+            Err(why) => {
+                bench.leave_out(group, &why)?;
+                continue;
             }
-        }
+        };
+        let folders = scratch.as_ref().map_or(Ok(folders.clone()), |scratch| elsewhere(&folders, scratch.path()))?;
+        let network = Network::up(&shell, first.row.net, wanlab.as_deref())?;
+        let services = Services::new(&network, folders.clone())?;
+        Runner::new(&network, services, folders, &congestion).rows(group, &mut bench)?;
+        drop(network);
+        scratch.map_or(Ok(()), Scratch::close)?;
     }
-    let report = Report { mib: options.mib, reps: options.reps, runs, server_memory: server.peak_memory() };
-    server.stop()?;
-    drop(sshd);
-    scratch.close()?;
+    drop(congestion);
+    memory.close()?;
+    bench.tell(&out)
+}
 
-    print!("{report}");
-    if options.write {
-        report.write()?;
+/// The results so far, and the file that they go to after each run.
+struct Bench {
+    file: PathBuf,
+    results: Results,
+}
+
+impl Bench {
+    /// A part of the rows joins what is known of the others, if that comes from the same machine.
+    fn begin(&mut self, session: Session, partial: bool) -> Result<()> {
+        if partial {
+            self.results = Results::load(&self.file)?;
+        }
+        if self.results.sessions().any(|earlier| earlier.machine != session.machine) {
+            bail!("{} holds results of another machine or kernel: say `--out FOLDER`", self.file.display());
+        }
+        self.results.0.push(Line::Session(session));
+        Ok(())
     }
+
+    fn add(&mut self, line: Line) -> Result<()> {
+        self.results.0.push(line);
+        self.results.save(&self.file)
+    }
+
+    fn leave_out(&mut self, rows: &[Planned], why: &str) -> Result<()> {
+        for Planned { row, .. } in rows {
+            eprintln!("LEFT OUT: {}: {why}", row.id);
+            self.results.forget(row.id);
+            self.add(Line::Skip(Skip { row: row.id.into(), peer: None, why: why.into() }))?;
+        }
+        Ok(())
+    }
+
+    fn tell(&self, out: &Path) -> Result<ExitCode> {
+        self.results.save(&self.file)?;
+        let report = report::write(out)?;
+        for missed in report::missed(&self.results) {
+            println!("not met: {missed}");
+        }
+        println!("{}", report.display());
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// `cargo xtask bench report [--out FOLDER]`.
+fn rewrite(args: &[String]) -> Result<ExitCode> {
+    let out = Options::parse(args)?.out()?;
+    if !report::results_file(&out).is_file() {
+        bail!("{} holds no results: run `cargo xtask bench` first", out.display());
+    }
+    println!("{}", report::write(&out)?.display());
     Ok(ExitCode::SUCCESS)
 }
 
-struct Options {
-    mib: u64,
-    reps: usize,
-    write: bool,
+/// Whether two rows can share a network and its servers.
+fn same_place(a: &Planned, b: &Planned) -> bool {
+    let durable = |planned: &Planned| matches!(planned.work, Work::Tree { durable: true, .. });
+    a.row.net == b.row.net && durable(a) == durable(b)
 }
 
-impl Options {
-    fn parse(args: &[String]) -> Result<Self> {
-        let mut options = Self { mib: 2048, reps: 3, write: false };
-        let mut args = args.iter();
-        while let Some(arg) = args.next() {
-            let mut number = || -> Result<u64> {
-                let text = args.next().with_context(|| format!("{arg} needs a number"))?;
-                match text.parse() {
-                    Ok(number) if number > 0 => Ok(number),
-                    _ => bail!("{arg} needs a number above zero, not {text:?}"),
-                }
-            };
-            match arg.as_str() {
-                "--mib" => options.mib = number()?,
-                "--reps" => options.reps = usize::try_from(number()?)?,
-                "--write" => options.write = true,
-                other => project::refuse(other)?,
-            }
-        }
-        Ok(options)
+/// The sizes of all files, in MiB.
+fn sizes(plan: &[Planned]) -> Vec<u64> {
+    let sizes = plan.iter().flat_map(|planned| match planned.work {
+        Work::File { mib, lossy, .. } => vec![mib, lossy],
+        // The other one of the two goes to the target, too.
+        Work::Share { mib } => vec![mib, mib + 1],
+        Work::Tree { .. } | Work::Connect => vec![],
+    });
+    sizes.collect::<BTreeSet<u64>>().into_iter().collect()
+}
+
+fn folders(memory: &Path, ftpq: PathBuf) -> Result<Folders> {
+    let served = memory.join("served");
+    let folders = Folders { ftpq, state: memory.join("state"), documents: served.join(DOCUMENTS), served };
+    for folder in [&folders.state, &folders.documents, &folders.target()] {
+        fs::create_dir_all(folder)?;
     }
-
-    fn bytes(&self) -> u64 {
-        self.mib * 1024 * 1024
-    }
+    Ok(folders)
 }
 
-/// Memory where there is enough for the source and one copy: a disk would be measured otherwise.
-fn place(bytes: u64) -> Option<&'static Path> {
-    let memory = Path::new("/dev/shm");
-    let free = rustix::fs::statvfs(memory).map(|space| space.f_bavail * space.f_frsize).unwrap_or(0);
-    if free < bytes * 5 / 2 {
-        eprintln!("/dev/shm has no room for two such files: measuring with files on disk");
-        return None;
-    }
-    Some(memory)
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Direction {
-    Put,
-    Get,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Contestant {
-    Ftpq,
-    Scp,
-    ScpGcm,
-}
-
-impl Direction {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Put => "put",
-            Self::Get => "get",
-        }
-    }
-}
-
-impl Contestant {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Ftpq => "ftpq",
-            Self::Scp => "scp",
-            Self::ScpGcm => "scp, AES-GCM",
-        }
-    }
-}
-
-struct Bench<'a> {
-    folder: &'a Path,
-    ftpq: PathBuf,
-    address: String,
-    scp: PathBuf,
-    ssh: PathBuf,
-}
-
-impl Bench<'_> {
-    /// One timed transfer into an empty place, compared afterwards.
-    fn transfer(&self, contestant: Contestant, direction: Direction) -> Result<Run> {
-        check_interrupted()?;
-        let source = self.folder.join("source/one.bin");
-        let target = match direction {
-            Direction::Put => self.folder.join("served/one.bin"),
-            Direction::Get => self.folder.join("fetched/down.bin"),
-        };
-        let (time, memory) = timed(self.command(contestant, direction))
-            .with_context(|| format!("{} of {}", direction.name(), contestant.name()))?;
-        compare_files(&source, &target)?;
-        fs::remove_file(&target)?;
-        Ok(Run { contestant, direction, time, memory })
-    }
-
-    fn command(&self, contestant: Contestant, direction: Direction) -> Command {
-        let in_folder = |sub: &str| self.folder.join(sub);
-        let mut command = Command::new(if contestant == Contestant::Ftpq { &self.ftpq } else { &self.scp });
-        command.stdin(Stdio::null()).env("FTPQ_HOME", in_folder("home"));
-        if contestant == Contestant::Ftpq {
-            match direction {
-                Direction::Put => {
-                    command.current_dir(in_folder("source")).args(["put", "-q", "-s", &self.address, "one.bin"])
-                }
-                Direction::Get => {
-                    command.current_dir(in_folder("fetched")).args(["get", "-q", "-s", &self.address, "down.bin"])
-                }
-            };
-            return command;
-        }
-        command.arg("-q").arg("-F").arg(&self.ssh);
-        if contestant == Contestant::ScpGcm {
-            command.args(["-c", "aes128-gcm@openssh.com"]);
-        }
-        let remote = |sub: &str| format!("{}:{}", sshd::HOST, in_folder(sub).display());
-        match direction {
-            Direction::Put => command.arg(in_folder("source/one.bin")).arg(remote("served/one.bin")),
-            Direction::Get => command.arg(remote("served/down.bin")).arg(in_folder("fetched/down.bin")),
-        };
-        command
-    }
-}
-
-/// How long the command took, start and end included, and the most memory it held meanwhile.
-fn timed(mut command: Command) -> Result<(Duration, Option<u64>)> {
-    let start = Instant::now();
-    let mut child = command.spawn()?;
-    let (id, over) = (child.id(), AtomicBool::new(false));
-    thread::scope(|scope| {
-        // The figure is gone with the process, so it is read again and again until then.
-        let memory = scope.spawn(|| {
-            let mut memory = None;
-            while !over.load(Ordering::Relaxed) {
-                memory = memory.max(peak_memory(id));
-                thread::sleep(Duration::from_millis(20));
-            }
-            memory
-        });
-        let status = child.wait();
-        let time = start.elapsed();
-        over.store(true, Ordering::Relaxed);
-        let memory = memory.join().unwrap_or_default();
-        match status? {
-            status if status.success() => Ok((time, memory)),
-            status => bail!("ended with {status}"),
-        }
-    })
+/// The same with its target somewhere else.
+fn elsewhere(folders: &Folders, place: &Path) -> Result<Folders> {
+    let folders = Folders { served: place.into(), ..folders.clone() };
+    fs::create_dir(place.join(TARGET))?;
+    Ok(folders)
 }

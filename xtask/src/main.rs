@@ -35,7 +35,11 @@ const TASKS: &[(&str, Task, &str)] = &[
     ("fuzz", fuzz::run, "bytes that nobody meant, for everything that reads some  [--seconds N] [TARGET]"),
     ("torture", torture::run, "faults at random moments, and a look at every byte  [--long] [CASE]"),
     ("tidy", tidy::run, "the architecture's rules, as far as a program can check them"),
-    ("bench", bench::run, "put and get on loopback beside scp  [--mib N] [--reps N] [--write]"),
+    (
+        "bench",
+        bench::run,
+        "beside scp, rsync, curl and others  [--quick] [--reps N] [--only ROWS] [--peers LIST] [--out FOLDER], or: report",
+    ),
 ];
 
 fn main() -> ExitCode {

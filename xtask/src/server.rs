@@ -27,12 +27,19 @@ impl Server {
     /// Serves `root` from the shell's folder and environment. What it prints is passed on if `show`; what it
     /// logs goes to the file `log`, since it would break the clients' progress bars.
     pub(crate) fn start(shell: &Shell, ftpq: &Path, root: &str, log: &Path, show: bool) -> Result<Self> {
-        let mut child = Command::from(cmd!(shell, "{ftpq} serve {root} --listen 127.0.0.1:0"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(File::create(log)?)
-            .spawn()
-            .context("cannot start ftpq serve")?;
+        let command = cmd!(shell, "{ftpq} serve {root} --listen 127.0.0.1:0").into();
+        Self::start_by(command, log, show, |command| command.spawn().context("cannot start ftpq serve"))
+    }
+
+    /// The same for a `command` of the caller's, who also says how it is started.
+    pub(crate) fn start_by(
+        mut command: Command,
+        log: &Path,
+        show: bool,
+        spawn: impl FnOnce(&mut Command) -> Result<Child>,
+    ) -> Result<Self> {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(log)?);
+        let mut child = spawn(&mut command)?;
         let screen = child.stdout.take().context("ftpq serve has no output")?;
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
         let mut server = Self { child, log: log.into(), address: unknown };
@@ -43,9 +50,9 @@ impl Server {
         Ok(server)
     }
 
-    /// The most memory that it has held, in bytes; `None` where the system does not tell.
-    pub(crate) fn peak_memory(&self) -> Option<u64> {
-        peak_memory(self.child.id())
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Asks it to stop, and expects it to do so by itself and without complaint.

@@ -66,7 +66,12 @@ fn main() {
                     let config = Config { remembered, ..Config::default() };
                     let flow = sim::Flow::new(Algorithm::Ours(config)).of((mib * 1048576.0) as u64);
                     let o = sim::run(link.clone(), &[flow], seconds(60.0));
-                    print!(" | {:4.0} ms {:4.1}% q {:4.2}", o.flows[0].took.unwrap().as_secs_f64() * 1e3, o.flows[0].dropped_share() * 100.0, o.queue_max as f64 / link.bdp());
+                    print!(
+                        " | {:4.0} ms {:4.1}% q {:4.2}",
+                        o.flows[0].took.unwrap().as_secs_f64() * 1e3,
+                        o.flows[0].dropped_share() * 100.0,
+                        o.queue_max as f64 / link.bdp()
+                    );
                 }
             }
             println!();

@@ -38,6 +38,8 @@ pub struct Bulk {
     lost: u64,
     /// Of the last round: the window was in use.
     filled: bool,
+    /// Bytes per second of the last round in which the path was full; 0 before the first.
+    capacity: u64,
     /// Bytes below which the window does not fall on a path without a network.
     local: u64,
 }
@@ -111,6 +113,7 @@ impl Bulk {
             in_flight: 0,
             lost: 0,
             filled: false,
+            capacity: 0,
             local: LOCAL_WINDOW,
         };
         this.set_window(this.config.initial_window);
@@ -126,6 +129,7 @@ impl Bulk {
             lost: self.lost,
             random_loss: self.model.ledger.random(self.mtu).map(|share| (share * 1e6) as u32),
             filled: self.filled,
+            capacity: self.capacity,
             phase: self.phase(),
         }
     }
@@ -196,6 +200,9 @@ impl Bulk {
 
     fn end_round(&mut self, now: Instant) {
         self.filled = self.model.round.filled;
+        if self.filled && !matches!(self.mode, Mode::Startup) {
+            self.capacity = self.model.bandwidth.get();
+        }
         if self.model.round.lost > 0 {
             self.local /= 4;
         }

@@ -65,6 +65,8 @@ pub struct Report {
     /// Whether the window, not the application, was what bounded the rate in the last round trip: only
     /// then is [`Self::bandwidth`] that of the path.
     pub filled: bool,
+    /// Bytes per second that the path delivered when it was last full. 0 if it never was.
+    pub capacity: u64,
     /// What it is doing.
     pub phase: Phase,
 }
@@ -108,7 +110,7 @@ impl Report {
     #[must_use]
     pub fn remember(&self) -> Option<Remembered> {
         let min_rtt = self.min_rtt?;
-        (self.filled && self.bandwidth > 0).then_some(Remembered { bandwidth: self.bandwidth, min_rtt })
+        (self.capacity > 0).then_some(Remembered { bandwidth: self.capacity, min_rtt })
     }
 }
 

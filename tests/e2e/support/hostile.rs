@@ -119,14 +119,23 @@ impl Place {
 
     /// Handshake, CON, and a welcome.
     pub(crate) async fn welcome(&self, server: SocketAddr, client: &ClientConfig) -> Connection {
-        let connection = self.connect(server, client).await.unwrap();
+        self.welcome_if_let_in(server, client).await.unwrap()
+    }
+
+    /// The same, where the handshake may be refused.
+    pub(crate) async fn welcome_if_let_in(
+        &self,
+        server: SocketAddr,
+        client: &ClientConfig,
+    ) -> Result<Connection, quinn::ConnectionError> {
+        let connection = self.connect(server, client).await?;
         let (mut send, mut recv) = connection.open_bi().await.unwrap();
         let con = cbor!({ "versions" => [1], "agent" => "hostile", "features" => [] }).unwrap();
         send.write_all(&request("CON", con)).await.unwrap();
         send.finish().unwrap();
         let answer = response(&mut recv).await;
         assert!(matches!(answer, Some(Response::Reply(Reply::Ok(_)))), "{answer:?}");
-        connection
+        Ok(connection)
     }
 }
 

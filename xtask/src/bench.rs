@@ -111,7 +111,7 @@ impl Bench {
         if partial {
             self.results = Results::load(&self.file)?;
         }
-        if self.results.sessions().any(|earlier| earlier.machine != session.machine) {
+        if self.results.sessions().any(|earlier| !earlier.machine.is_like(&session.machine)) {
             bail!("{} holds results of another machine or kernel: say `--out FOLDER`", self.file.display());
         }
         self.results.0.push(Line::Session(session));

@@ -38,6 +38,13 @@ pub(super) struct Machine {
     pub(super) disk: Option<String>,
 }
 
+impl Machine {
+    /// Whether figures from both can stand side by side; where no path was emulated, nothing was measured on one.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        Self { emulator: None, ..self.clone() } == Self { emulator: None, ..other.clone() }
+    }
+}
+
 /// One timed run.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 pub(super) struct Run {
@@ -141,5 +148,12 @@ mod tests {
         results.forget("loopback-up");
         assert_eq!((results.0.len(), results.runs("loopback-up").count()), (2, 0));
         assert!(Results::parse("{\"kind\":\"other\"}").is_err());
+    }
+
+    #[test]
+    fn a_machine_is_the_same_with_an_emulator_and_without() {
+        let machine = Machine { cores: 2, ..Machine::default() };
+        assert!(machine.is_like(&Machine { emulator: Some("tc netem".into()), ..machine.clone() }));
+        assert!(!machine.is_like(&Machine { cores: 4, ..machine.clone() }));
     }
 }

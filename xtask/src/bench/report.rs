@@ -69,13 +69,14 @@ fn known(row: &Row, results: &Results) -> bool {
 fn machine(out: &mut String, results: &Results) -> Result<()> {
     let Some(last) = results.sessions().last() else { return Ok(()) };
     let machine = &last.machine;
+    let emulator = results.sessions().filter_map(|session| session.machine.emulator.as_deref()).last();
     let gib = machine.memory as f64 / f64::from(1 << 30);
     writeln!(out, "## Machine\n")?;
     writeln!(out, "| | |\n|---|---|")?;
     writeln!(out, "| processor | {}, {} cores |", machine.processor, machine.cores)?;
     writeln!(out, "| memory | {gib:.0} GiB |")?;
     writeln!(out, "| kernel | {} |", machine.kernel)?;
-    writeln!(out, "| long paths | {} |", machine.emulator.as_deref().unwrap_or("none: those rows are left out"))?;
+    writeln!(out, "| long paths | {} |", emulator.unwrap_or("none: those rows are left out"))?;
     writeln!(out, "| disk | {} |", machine.disk.as_deref().unwrap_or("none"))?;
     writeln!(out, "| programs | {} |\n", last.versions.join(", "))?;
     for Session { date, command, commit, .. } in results.sessions() {

@@ -9,8 +9,8 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
-    sync::Arc,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use ftpq_proto::{Digest, Extent, Extents, RemotePath, Status, Version};
@@ -243,11 +243,13 @@ impl Sending<'_> {
     }
 }
 
-/// Lets the extents of a file begin one after the other, each when the one before has come some way. Streams share
-/// a path evenly: those that begin together end together, and then the path idles for a round trip.
+/// Lets the extents of a file begin one after the other. Streams share a path evenly: those that begin together
+/// end together, and then the path idles for a round trip. So each begins when the one before has come some way,
+/// or has waited a round trip for its first block.
 struct Baton<'a> {
     start: &'a Semaphore,
-    has_it: bool,
+    /// Since when it has it.
+    has_it: Option<Instant>,
     /// Bytes after which it is passed on.
     left: u64,
 }
@@ -255,26 +257,26 @@ struct Baton<'a> {
 impl<'a> Baton<'a> {
     /// For an extent of `length` bytes that moves together with others, `most` of them in all.
     fn of(start: &'a Semaphore, length: u64, most: usize) -> Self {
-        Self { start, has_it: false, left: length / most.max(1) as u64 }
+        Self { start, has_it: None, left: length / most.max(1) as u64 }
     }
 
     async fn take(&mut self) {
         // It is never closed.
         if let Ok(permit) = self.start.acquire().await {
             permit.forget();
-            self.has_it = true;
+            self.has_it = Some(Instant::now());
         }
     }
 
     fn advance(&mut self, len: u64) {
         self.left = self.left.saturating_sub(len);
-        if self.left == 0 {
+        if self.left == 0 || self.has_it.is_some_and(|since| since.elapsed() >= ROUND_TRIP) {
             self.pass();
         }
     }
 
     fn pass(&mut self) {
-        if std::mem::take(&mut self.has_it) {
+        if self.has_it.take().is_some() {
             self.start.add_permits(1);
         }
     }
@@ -312,6 +314,9 @@ impl Drop for Flight<'_> {
         }
     }
 }
+
+/// Shorter ones are not worth an order.
+const ROUND_TRIP: Duration = Duration::from_millis(2);
 
 /// How often to ask for what another process has, before going apart from it.
 const LETTING_GO: u32 = 3;

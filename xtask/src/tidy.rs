@@ -54,7 +54,11 @@ const RULES: &[Rule] = &[
         why: "the protocol does no I/O and waits for nothing",
     },
     Rule {
-        place: |path| path.starts_with("crates/") && in_src(path) && !NAMES_QUINN.iter().any(|name| path.split('/').nth(1) == Some(name)),
+        place: |path| {
+            path.starts_with("crates/")
+                && in_src(path)
+                && !NAMES_QUINN.iter().any(|name| path.split('/').nth(1) == Some(name))
+        },
         words: &["quinn", "quinn_proto"],
         why: "only ftpq-transport and ftpq-congestion name quinn, so that another QUIC can take its place",
     },

@@ -48,8 +48,8 @@ pub struct Remembered {
 /// What a connection has learnt of its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// Bytes per second that the path delivered in its best round trip of the last ten. 0 before
-    /// the first measurement.
+    /// Bytes per second that the path delivered in its best round trip of the last ten in which the window
+    /// was in use. 0 before the first measurement.
     pub bandwidth: u64,
     /// Bytes per second that the path delivered in its best round trip ever.
     pub bandwidth_best: u64,
@@ -62,8 +62,8 @@ pub struct Report {
     /// Of the bytes sent while the queue was empty, the share that was lost, in millionths: what the
     /// link loses by itself. None before enough was sent.
     pub random_loss: Option<u32>,
-    /// Whether the window, not the application, was what bounded the rate in the last round trip: only
-    /// then is [`Self::bandwidth`] that of the path.
+    /// Whether the path was full at some time, so that [`Self::bandwidth`] is that of the path and not what
+    /// the application had to send.
     pub filled: bool,
     /// What it is doing.
     pub phase: Phase,

@@ -18,7 +18,7 @@ use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use super::Flow;
 
 #[derive(Clone)]
-pub enum Algorithm {
+pub(crate) enum Algorithm {
     Ours(ftpq_congestion::Config),
     Cubic,
     NewReno,
@@ -27,7 +27,7 @@ pub enum Algorithm {
 
 /// When the application has something to send.
 #[derive(Clone, Copy)]
-pub enum App {
+pub(crate) enum App {
     /// Always.
     Bulk,
     /// Only so many bytes per second until a moment, always afterwards.
@@ -242,10 +242,12 @@ impl Ends {
             for &id in &self.streams {
                 let size = (budget.saturating_sub(self.written)).min(BLOCK as u64) as usize;
                 let block = &mut [zeros().slice(..size)];
-                if size > 0 && connection.send_stream(id).write_chunks(block).is_ok_and(|written| {
-                    self.written += written.bytes as u64;
-                    written.bytes > 0
-                }) {
+                if size > 0
+                    && connection.send_stream(id).write_chunks(block).is_ok_and(|written| {
+                        self.written += written.bytes as u64;
+                        written.bytes > 0
+                    })
+                {
                     blocked = false;
                 }
             }

@@ -36,10 +36,8 @@ pub struct Bulk {
     /// Bytes, as far as quinn tells.
     in_flight: u64,
     lost: u64,
-    /// Of the last round: the window was in use.
+    /// The path was full at some time.
     filled: bool,
-    /// Bytes per second of the last round in which the path was full; 0 before the first.
-    capacity: u64,
     /// Bytes below which the window does not fall on a path without a network.
     local: u64,
 }
@@ -113,7 +111,6 @@ impl Bulk {
             in_flight: 0,
             lost: 0,
             filled: false,
-            capacity: 0,
             local: LOCAL_WINDOW,
         };
         this.set_window(this.config.initial_window);
@@ -129,7 +126,6 @@ impl Bulk {
             lost: self.lost,
             random_loss: self.model.ledger.random(self.mtu).map(|share| (share * 1e6) as u32),
             filled: self.filled,
-            capacity: self.capacity,
             phase: self.phase(),
         }
     }
@@ -150,6 +146,21 @@ impl Bulk {
         self.window = window.clamp(least, WINDOW_MAX);
     }
 
+    fn acknowledge(&mut self, now: Instant, sent: Instant, bytes: u64) {
+        let rtt = now.saturating_duration_since(sent).max(Duration::from_micros(1));
+        let found = self.model.delivery.on_ack(now, sent, bytes);
+        self.model.ledger.delivered(bytes, found.is_some_and(|found| found.drained));
+        self.model.round.delivered = self.model.round.delivered.saturating_add(bytes);
+        self.model.round.on_packet(rtt, found);
+        self.batch.bytes = self.batch.bytes.saturating_add(bytes);
+        // Of packets that are acknowledged together, the last one did not wait for the acknowledgement.
+        if self.batch.rtt.is_none_or(|least| rtt <= least) {
+            self.batch.rtt = Some(rtt);
+            self.batch.sent = Some(sent);
+            self.batch.in_flight = found.map_or(0, |found| found.in_flight);
+        }
+    }
+
     /// What a batch of acknowledgements says while doubling.
     fn start_up(&mut self, now: Instant, rtt: Duration, before: u64) {
         if let Some(window) = self.startup.jump(now, rtt) {
@@ -167,6 +178,7 @@ impl Bulk {
                 self.set_window(self.window.saturating_add(self.batch.bytes).min(window));
                 if self.window >= window {
                     (self.mode, self.startup.resume) = (Mode::Cruise, Resume::Normal);
+                    self.filled = true;
                 }
             }
             return;
@@ -177,7 +189,6 @@ impl Bulk {
     }
 
     fn leave_startup(&mut self, now: Instant, exit: Exit) {
-        let round = self.model.round;
         let min_rtt = self.model.min_rtt();
         let known = product(self.model.bandwidth.get(), min_rtt);
         // A packet that waited in the queue tells how much was before it, and so what the path holds.
@@ -189,6 +200,7 @@ impl Bulk {
         let base = base.min(self.window);
         self.mode = Mode::Cruise;
         self.startup.resume = Resume::Normal;
+        self.filled = true;
         // What was sent so far may still turn out to be lost: that is answered herewith.
         self.cruise.answered(now);
         self.model.ledger = Ledger::default();
@@ -199,10 +211,6 @@ impl Bulk {
     }
 
     fn end_round(&mut self, now: Instant) {
-        self.filled = self.model.round.filled;
-        if self.filled && !matches!(self.mode, Mode::Startup) {
-            self.capacity = self.model.bandwidth.get();
-        }
         if self.model.round.lost > 0 {
             self.local /= 4;
         }
@@ -315,8 +323,10 @@ impl Model {
     }
 
     fn next_round(&mut self) {
+        if self.round.filled {
+            self.bandwidth.next_round(); // others say nothing of the path
+        }
         self.round = Round::default();
-        self.bandwidth.next_round();
     }
 }
 
@@ -329,18 +339,7 @@ impl Controller for Bulk {
     }
 
     fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, _: bool, _: &RttEstimator) {
-        let rtt = now.saturating_duration_since(sent).max(Duration::from_micros(1));
-        let found = self.model.delivery.on_ack(now, sent, bytes);
-        self.model.ledger.delivered(bytes, found.is_some_and(|found| found.drained));
-        self.model.round.delivered = self.model.round.delivered.saturating_add(bytes);
-        self.model.round.on_packet(rtt, found);
-        self.batch.bytes = self.batch.bytes.saturating_add(bytes);
-        // Of packets that are acknowledged together, the last one did not wait for the acknowledgement.
-        if self.batch.rtt.is_none_or(|least| rtt <= least) {
-            self.batch.rtt = Some(rtt);
-            self.batch.sent = Some(sent);
-            self.batch.in_flight = found.map_or(0, |found| found.in_flight);
-        }
+        self.acknowledge(now, sent, bytes);
     }
 
     fn on_end_acks(&mut self, now: Instant, in_flight: u64, app_limited: bool, _: Option<u64>) {
@@ -398,5 +397,73 @@ impl Controller for Bulk {
 
     fn into_any(self: Box<Self>) -> Box<dyn Any> {
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Remembered;
+
+    #[derive(Clone, Copy, Debug)]
+    enum Call {
+        Wait(u64),
+        Sent(u64),
+        Acked { ago: u64, bytes: u64 },
+        EndAcks { in_flight: u64, app_limited: bool },
+        Lost { ago: u64, bytes: u64, persistent: bool },
+        Mtu(u16),
+    }
+
+    fn call() -> impl Strategy<Value = Call> {
+        let bytes = prop_oneof![0..100_000u64, Just(u64::MAX), any::<u64>()];
+        let ago = prop_oneof![0..1_000_000u64, 0..10_000_000_000u64];
+        prop_oneof![
+            (0..100_000_000u64).prop_map(Call::Wait),
+            bytes.clone().prop_map(Call::Sent),
+            (ago.clone(), bytes.clone()).prop_map(|(ago, bytes)| Call::Acked { ago, bytes }),
+            (bytes.clone(), any::<bool>())
+                .prop_map(|(in_flight, app_limited)| Call::EndAcks { in_flight, app_limited }),
+            (ago, bytes, prop::bool::weighted(0.05)).prop_map(|(ago, bytes, persistent)| Call::Lost {
+                ago,
+                bytes,
+                persistent
+            }),
+            any::<u16>().prop_map(Call::Mtu),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_called_the_window_stays_within_bounds(
+            calls in prop::collection::vec(call(), 0..400),
+            remembered in prop::option::of((any::<u64>(), any::<u32>())),
+            initial_window in any::<u64>(),
+        ) {
+            let remembered = remembered.map(|(bandwidth, micros)| Remembered {
+                bandwidth,
+                min_rtt: Duration::from_micros(micros.into()),
+            });
+            let mut now = Instant::now() + Duration::from_secs(100);
+            let mut bulk = Bulk::new(Arc::new(Config { initial_window, remembered }), now, 1200);
+            for call in calls {
+                let before = |ago| now.checked_sub(Duration::from_nanos(ago)).unwrap_or(now);
+                match call {
+                    Call::Wait(nanos) => now += Duration::from_nanos(nanos),
+                    Call::Sent(bytes) => bulk.on_sent(now, bytes, 0),
+                    Call::Acked { ago, bytes } => bulk.acknowledge(now, before(ago), bytes),
+                    Call::EndAcks { in_flight, app_limited } => bulk.on_end_acks(now, in_flight, app_limited, None),
+                    Call::Lost { ago, bytes, persistent } => {
+                        bulk.on_congestion_event(now, before(ago), persistent, bytes);
+                    }
+                    Call::Mtu(mtu) => bulk.on_mtu_update(mtu),
+                }
+                prop_assert!(bulk.window() >= WINDOW_MIN * bulk.mtu);
+                prop_assert!(bulk.window() <= WINDOW_MAX);
+                let _ = bulk.report();
+            }
+        }
     }
 }

@@ -48,8 +48,8 @@ pub struct Remembered {
 /// What a connection has learnt of its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// Bytes per second that the path delivered in its best round trip of the last ten. 0 before
-    /// the first measurement.
+    /// Bytes per second that the path delivered in its best round trip of the last ten in which the window
+    /// was in use. 0 before the first measurement.
     pub bandwidth: u64,
     /// Bytes per second that the path delivered in its best round trip ever.
     pub bandwidth_best: u64,
@@ -62,11 +62,9 @@ pub struct Report {
     /// Of the bytes sent while the queue was empty, the share that was lost, in millionths: what the
     /// link loses by itself. None before enough was sent.
     pub random_loss: Option<u32>,
-    /// Whether the window, not the application, was what bounded the rate in the last round trip: only
-    /// then is [`Self::bandwidth`] that of the path.
+    /// Whether the path was full at some time, so that [`Self::bandwidth`] is that of the path and not what
+    /// the application had to send.
     pub filled: bool,
-    /// Bytes per second that the path delivered when it was last full. 0 if it never was.
-    pub capacity: u64,
     /// What it is doing.
     pub phase: Phase,
 }
@@ -110,7 +108,7 @@ impl Report {
     #[must_use]
     pub fn remember(&self) -> Option<Remembered> {
         let min_rtt = self.min_rtt?;
-        (self.capacity > 0).then_some(Remembered { bandwidth: self.capacity, min_rtt })
+        (self.filled && self.bandwidth > 0).then_some(Remembered { bandwidth: self.bandwidth, min_rtt })
     }
 }
 

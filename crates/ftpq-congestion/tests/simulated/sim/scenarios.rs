@@ -6,14 +6,14 @@ use super::{Algorithm, App, Change, Flow, Link, Outcome, run};
 
 /// One flow on one link.
 #[derive(Clone)]
-pub struct Scenario {
-    pub name: &'static str,
-    pub link: Link,
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    pub(crate) link: Link,
     /// Mebibytes; 0: as much as goes.
-    pub file: f64,
+    pub(crate) file: f64,
     /// Seconds at the most.
-    pub limit: f64,
-    pub app: App,
+    pub(crate) limit: f64,
+    pub(crate) app: App,
 }
 
 impl Scenario {
@@ -21,7 +21,7 @@ impl Scenario {
         Self { name, link, file, limit, app: App::Bulk }
     }
 
-    pub fn run(&self, algorithm: Algorithm) -> Outcome {
+    pub(crate) fn run(&self, algorithm: Algorithm) -> Outcome {
         let mut flow = Flow::new(algorithm);
         flow.app = self.app;
         if self.file > 0.0 {
@@ -31,17 +31,17 @@ impl Scenario {
     }
 }
 
-pub fn seconds(seconds: f64) -> Duration {
+pub(crate) fn seconds(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds)
 }
 
 /// One flow, by name.
-pub fn one(name: &str) -> Scenario {
+pub(crate) fn one(name: &str) -> Scenario {
     all().into_iter().find(|scenario| scenario.name == name).unwrap()
 }
 
 /// One flow.
-pub fn all() -> Vec<Scenario> {
+pub(crate) fn all() -> Vec<Scenario> {
     let slow_then_bulk = App::Slow { rate: 250e3, until: seconds(3.0) };
     let pause = App::Pause { from: seconds(2.0), until: seconds(5.0) };
     let link = Link::new;
@@ -98,27 +98,27 @@ pub fn all() -> Vec<Scenario> {
 }
 
 /// Ours and another on one link.
-pub struct Pair {
-    pub name: String,
-    pub link: Link,
-    pub flows: [Flow; 2],
+pub(crate) struct Pair {
+    pub(crate) name: String,
+    pub(crate) link: Link,
+    pub(crate) flows: [Flow; 2],
     /// Seconds: when shares are counted, from and to.
-    pub counted: (f64, f64),
+    pub(crate) counted: (f64, f64),
 }
 
 impl Pair {
-    pub fn run(&self) -> Outcome {
+    pub(crate) fn run(&self) -> Outcome {
         run(self.link.clone(), &self.flows, seconds(self.counted.1))
     }
 
     /// Share of the first.
-    pub fn share(&self, outcome: &Outcome) -> f64 {
+    pub(crate) fn share(&self, outcome: &Outcome) -> f64 {
         outcome.share(seconds(self.counted.0), seconds(self.counted.1))
     }
 }
 
 /// `first` beside `other`, who comes at the same time, later or earlier, for buffers of 0.5, 1 and 2.
-pub fn pairs(first: &Algorithm, other: &Algorithm, mbit: f64, millis: f64, until: f64) -> Vec<Pair> {
+pub(crate) fn pairs(first: &Algorithm, other: &Algorithm, mbit: f64, millis: f64, until: f64) -> Vec<Pair> {
     let mut pairs = Vec::new();
     for buffer in [0.5, 1.0, 2.0] {
         for (when, ours, theirs) in [("together", 0.0, 0.5), ("ours first", 0.0, 5.0), ("theirs first", 5.0, 0.0)] {
@@ -134,7 +134,7 @@ pub fn pairs(first: &Algorithm, other: &Algorithm, mbit: f64, millis: f64, until
 }
 
 /// A path that was 300 Mbit/s at 50 ms when it was last used, and what it is now.
-pub fn returns() -> Vec<(&'static str, Link)> {
+pub(crate) fn returns() -> Vec<(&'static str, Link)> {
     let link = |mbit: f64, millis: f64| {
         let link = Link::new(mbit, millis);
         let buffer = 300e6 / 8.0 * 0.05 / link.bdp();
@@ -155,5 +155,5 @@ pub fn returns() -> Vec<(&'static str, Link)> {
 }
 
 /// What was remembered of it.
-pub const REMEMBERED: ftpq_congestion::Remembered =
+pub(crate) const REMEMBERED: ftpq_congestion::Remembered =
     ftpq_congestion::Remembered { bandwidth: 36_600_000, min_rtt: Duration::from_millis(50) };

@@ -18,7 +18,7 @@ use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use super::Flow;
 
 #[derive(Clone)]
-pub enum Algorithm {
+pub(crate) enum Algorithm {
     Ours(ftpq_congestion::Config),
     Cubic,
     NewReno,
@@ -27,7 +27,7 @@ pub enum Algorithm {
 
 /// When the application has something to send.
 #[derive(Clone, Copy)]
-pub enum App {
+pub(crate) enum App {
     /// Always.
     Bulk,
     /// Only so many bytes per second until a moment, always afterwards.

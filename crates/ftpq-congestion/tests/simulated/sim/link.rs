@@ -12,24 +12,24 @@ const HEADERS: usize = 28;
 
 /// A path: data one way through the bottleneck, acknowledgements back without a queue.
 #[derive(Clone)]
-pub struct Link {
+pub(crate) struct Link {
     /// Bits per second.
-    pub rate: f64,
+    pub(crate) rate: f64,
     /// Of the empty path, there and back.
-    pub rtt: Duration,
+    pub(crate) rtt: Duration,
     /// Bytes of the queue, in parts of `rate * rtt`.
-    pub buffer: f64,
+    pub(crate) buffer: f64,
     /// Probability with which a packet is lost, each way.
-    pub loss: f64,
+    pub(crate) loss: f64,
     /// Added to the delay of a packet, evenly distributed; order is kept.
-    pub jitter: Duration,
+    pub(crate) jitter: Duration,
     /// What changes when.
-    pub changes: Vec<(Duration, Change)>,
-    pub seed: u64,
+    pub(crate) changes: Vec<(Duration, Change)>,
+    pub(crate) seed: u64,
 }
 
 #[derive(Clone, Copy)]
-pub enum Change {
+pub(crate) enum Change {
     /// Bits per second.
     Rate(f64),
     /// Of the empty path.
@@ -40,39 +40,39 @@ pub enum Change {
 
 impl Link {
     /// Of `mbit` and `millis`, with a queue of one bandwidth-delay product.
-    pub fn new(mbit: f64, millis: f64) -> Self {
+    pub(crate) fn new(mbit: f64, millis: f64) -> Self {
         let rtt = Duration::from_secs_f64(millis / 1e3);
         let (jitter, changes) = (Duration::ZERO, Vec::new());
         Self { rate: mbit * 1e6, rtt, buffer: 1.0, loss: 0.0, jitter, changes, seed: 1 }
     }
 
-    pub fn loss(mut self, percent: f64) -> Self {
+    pub(crate) fn loss(mut self, percent: f64) -> Self {
         self.loss = percent / 100.0;
         self
     }
 
-    pub fn buffer(mut self, parts: f64) -> Self {
+    pub(crate) fn buffer(mut self, parts: f64) -> Self {
         self.buffer = parts;
         self
     }
 
-    pub fn jitter(mut self, millis: f64) -> Self {
+    pub(crate) fn jitter(mut self, millis: f64) -> Self {
         self.jitter = Duration::from_secs_f64(millis / 1e3);
         self
     }
 
-    pub fn change(mut self, seconds: f64, change: Change) -> Self {
+    pub(crate) fn change(mut self, seconds: f64, change: Change) -> Self {
         self.changes.push((Duration::from_secs_f64(seconds), change));
         self
     }
 
-    pub fn seed(mut self, seed: u64) -> Self {
+    pub(crate) fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
     }
 
     /// Bytes in flight that fill the empty path.
-    pub fn bdp(&self) -> f64 {
+    pub(crate) fn bdp(&self) -> f64 {
         self.rate / 8.0 * self.rtt.as_secs_f64()
     }
 }

@@ -5,11 +5,11 @@
 //! simulated: the link, its drop-tail queue, random loss, jitter, and timers that fire on whole
 //! milliseconds, as tokio's do.
 
-#![allow(dead_code)] // each test takes what it needs
+#![allow(dead_code)] // the example and the tests take what each needs
 
 mod end;
 mod link;
-pub mod scenarios;
+pub(crate) mod scenarios;
 
 use std::{
     cmp::Reverse,
@@ -20,32 +20,32 @@ use std::{
 use bytes::BytesMut;
 
 use self::end::{Ends, Side};
-pub use self::{
+pub(crate) use self::{
     end::{Algorithm, App},
     link::{Change, Link},
 };
 
 /// One connection that sends.
 #[derive(Clone)]
-pub struct Flow {
-    pub algorithm: Algorithm,
-    pub start: Duration,
+pub(crate) struct Flow {
+    pub(crate) algorithm: Algorithm,
+    pub(crate) start: Duration,
     /// Bytes of the file.
-    pub bytes: u64,
-    pub app: App,
+    pub(crate) bytes: u64,
+    pub(crate) app: App,
 }
 
 impl Flow {
-    pub fn new(algorithm: Algorithm) -> Self {
+    pub(crate) fn new(algorithm: Algorithm) -> Self {
         Self { algorithm, start: Duration::ZERO, bytes: u64::MAX, app: App::Bulk }
     }
 
-    pub fn of(mut self, bytes: u64) -> Self {
+    pub(crate) fn of(mut self, bytes: u64) -> Self {
         self.bytes = bytes;
         self
     }
 
-    pub fn from(mut self, start: Duration) -> Self {
+    pub(crate) fn from(mut self, start: Duration) -> Self {
         self.start = start;
         self
     }
@@ -53,77 +53,77 @@ impl Flow {
 
 /// What became of a flow.
 #[derive(Clone, Debug, Default)]
-pub struct Result {
+pub(crate) struct Result {
     /// From its start to the last byte read.
-    pub took: Option<Duration>,
+    pub(crate) took: Option<Duration>,
     /// Bytes of the file that were read, in each [`SLICE`] of the simulation.
-    pub slices: Vec<u64>,
+    pub(crate) slices: Vec<u64>,
     /// Packets that were sent, were lost on the way, and found the queue full.
-    pub packets: u64,
-    pub lost: u64,
-    pub dropped: u64,
-    pub report: Option<ftpq_congestion::Report>,
+    pub(crate) packets: u64,
+    pub(crate) lost: u64,
+    pub(crate) dropped: u64,
+    pub(crate) report: Option<ftpq_congestion::Report>,
 }
 
 impl Result {
     /// Bytes read between two moments.
-    pub fn between(&self, from: Duration, to: Duration) -> u64 {
+    pub(crate) fn between(&self, from: Duration, to: Duration) -> u64 {
         let index = |at: Duration| (at.as_nanos() / SLICE.as_nanos()) as usize;
         self.slices.iter().take(index(to)).skip(index(from)).sum()
     }
 
     /// Share of the packets that the queue dropped.
-    pub fn dropped_share(&self) -> f64 {
+    pub(crate) fn dropped_share(&self) -> f64 {
         self.dropped as f64 / self.packets.max(1) as f64
     }
 }
 
 /// What became of everything.
 #[derive(Debug)]
-pub struct Outcome {
-    pub flows: Vec<Result>,
+pub(crate) struct Outcome {
+    pub(crate) flows: Vec<Result>,
     /// Of the queue, in bytes, over the slices of the simulation.
-    pub queue: Vec<f64>,
-    pub queue_max: u64,
-    pub end: Duration,
+    pub(crate) queue: Vec<f64>,
+    pub(crate) queue_max: u64,
+    pub(crate) end: Duration,
 }
 
 impl Outcome {
     /// Mbit/s of the first flow's file, over all of its time.
-    pub fn goodput(&self) -> f64 {
+    pub(crate) fn goodput(&self) -> f64 {
         let flow = &self.flows[0];
         let took = flow.took.unwrap_or(self.end).as_secs_f64();
         flow.slices.iter().sum::<u64>() as f64 * 8e-6 / took
     }
 
     /// Mbit/s of a flow between two moments.
-    pub fn rate(&self, flow: usize, from: Duration, to: Duration) -> f64 {
+    pub(crate) fn rate(&self, flow: usize, from: Duration, to: Duration) -> f64 {
         self.flows[flow].between(from, to) as f64 * 8e-6 / (to - from).as_secs_f64()
     }
 
     /// Share of the first flow in what all got between two moments.
-    pub fn share(&self, from: Duration, to: Duration) -> f64 {
+    pub(crate) fn share(&self, from: Duration, to: Duration) -> f64 {
         let all: u64 = self.flows.iter().map(|flow| flow.between(from, to)).sum();
         self.flows[0].between(from, to) as f64 / all.max(1) as f64
     }
 
     /// Mean bytes in the queue between two moments.
-    pub fn queue_between(&self, from: Duration, to: Duration) -> f64 {
+    pub(crate) fn queue_between(&self, from: Duration, to: Duration) -> f64 {
         let index = |at: Duration| (at.as_nanos() / SLICE.as_nanos()) as usize;
         let part: Vec<f64> = self.queue.iter().copied().take(index(to)).skip(index(from)).collect();
         part.iter().sum::<f64>() / part.len().max(1) as f64
     }
 
-    pub fn queue_mean(&self) -> f64 {
+    pub(crate) fn queue_mean(&self) -> f64 {
         self.queue.iter().sum::<f64>() / self.queue.len().max(1) as f64
     }
 }
 
 /// What results are counted in.
-pub const SLICE: Duration = Duration::from_millis(10);
+pub(crate) const SLICE: Duration = Duration::from_millis(10);
 
 /// Runs `flows` over `link` until all are done, or until `limit`.
-pub fn run(link: Link, flows: &[Flow], limit: Duration) -> Outcome {
+pub(crate) fn run(link: Link, flows: &[Flow], limit: Duration) -> Outcome {
     Simulation::new(link, flows).run(limit)
 }
 
@@ -267,10 +267,10 @@ impl Simulation {
             let deadline = (self.base + Duration::from_millis(micros as u64)).max(self.now);
             self.at(deadline, Event::Timer { flow, side });
         }
-        if side == Side::Sender {
-            if let Some(next) = self.ends[flow].next_write(since) {
-                self.at(self.base + next, Event::Write(flow));
-            }
+        if side == Side::Sender
+            && let Some(next) = self.ends[flow].next_write(since)
+        {
+            self.at(self.base + next, Event::Write(flow));
         }
     }
 

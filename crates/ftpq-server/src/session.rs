@@ -114,8 +114,11 @@ impl Session {
     /// What its client is granted, if it was in the right place and still is.
     pub(crate) fn grant(&self) -> Result<Arc<Grant>, Denied> {
         let (access, key) = (&self.server.access, self.connection.peer());
-        access.grant(key, self.origin)?;
-        access.grant(key, self.connection.remote_address().ip())
+        let now = self.connection.remote_address().ip();
+        if now != self.origin {
+            access.grant(key, self.origin)?;
+        }
+        access.grant(key, now)
     }
 
     /// Gives the connection of somebody who was granted something what it needs, the first time.

@@ -13,7 +13,7 @@ use rustix::{
     rand::{GetRandomFlags, getrandom},
 };
 
-use super::{links, lookalike, sweep, sys::Sys};
+use super::{lane::Lane, links, lookalike, sweep, sys::Sys};
 use crate::error::Problem;
 
 /// An open folder.
@@ -21,6 +21,7 @@ use crate::error::Problem;
 pub(super) struct Root {
     folder: OwnedFd,
     sys: Sys,
+    lane: Lane,
 }
 
 impl AsFd for Root {
@@ -32,12 +33,12 @@ impl AsFd for Root {
 impl Root {
     pub(super) fn open(path: &Path) -> Result<Self, Problem> {
         let folder = fs::open(path, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(Self { folder, sys: Sys::default() })
+        Ok(Self { folder, sys: Sys::default(), lane: Lane::default() })
     }
 
     /// The folder that is open as `folder`, on the same system as this one.
     pub(super) fn below(&self, folder: OwnedFd) -> Self {
-        Self { folder, sys: self.sys.clone() }
+        Self { folder, sys: self.sys.clone(), lane: Lane::default() }
     }
 
     #[cfg(test)]
@@ -49,6 +50,11 @@ impl Root {
     pub(super) fn identity(&self) -> Result<(u64, u64), Problem> {
         let stat = fs::fstat(&self.folder)?;
         Ok((stat.st_dev, stat.st_ino))
+    }
+
+    /// For what blocks for a moment.
+    pub(super) fn lane(&self) -> &Lane {
+        &self.lane
     }
 
     pub(super) fn sys(&self) -> &Sys {

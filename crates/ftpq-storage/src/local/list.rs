@@ -39,11 +39,7 @@ impl Listing for LocalListing {
     async fn next_page(&mut self) -> Result<Option<Vec<Entry>>, StorageError> {
         let Some(mut dir) = self.dir.take() else { return Ok(None) };
         let read = move |_: &mut _, _: &_| read_page(&mut dir).map(|page| (page, dir));
-        let (page, dir) = self
-            .lane
-            .run(read)
-            .await
-            .map_err(|problem| StorageError::new(&self.path, problem))?;
+        let (page, dir) = self.lane.run(read).await.map_err(|problem| StorageError::new(&self.path, problem))?;
         if page.is_empty() {
             return Ok(None);
         }

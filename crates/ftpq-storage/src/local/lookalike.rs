@@ -105,9 +105,10 @@ impl Names for BorrowedFd<'_> {
 }
 
 impl Root {
-    /// Whether the root itself may take several names for one.
+    /// Whether the root itself may take several names for one. Looked up once: what is below it says so
+    /// for itself.
     fn folds(&self) -> bool {
-        self.as_fd().folds()
+        *self.folding().get_or_init(|| self.as_fd().folds())
     }
 }
 

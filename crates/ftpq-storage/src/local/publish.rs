@@ -2,7 +2,7 @@
 //! Everything here blocks.
 
 use std::{
-    os::fd::{AsFd, OwnedFd},
+    os::fd::OwnedFd,
     sync::{Arc, LazyLock, MutexGuard},
 };
 
@@ -37,14 +37,21 @@ pub(super) struct Near {
     folder: Arc<OwnedFd>,
 }
 
+impl Near {
+    /// The folder `path`, open as `folder`.
+    pub(super) fn new(path: RemotePath, folder: Arc<OwnedFd>) -> Self {
+        Self { path, folder }
+    }
+}
+
 impl Target {
     /// The folder of `path`, made if it is missing and `parents` says so.
     pub(super) fn find(root: &Root, path: &RemotePath, parents: bool) -> Result<Self, Problem> {
         if path.is_root() {
             return Err(Problem::IsFolder);
         }
-        let (folder, name) = root.parent_to_fill(path, parents)?;
-        Ok(Self { folder: Arc::new(folder), name, plain: false, sys: root.sys().clone() })
+        let (folder, name, plain) = root.plain_or_not(path, parents)?;
+        Ok(Self { folder: Arc::new(folder), name, plain, sys: root.sys().clone() })
     }
 
     /// The same, in the folder of the file before if that is its own.
@@ -56,10 +63,9 @@ impl Target {
             return Ok(Self { folder: near.folder.clone(), name, plain: true, sys: root.sys().clone() });
         }
         let count = trip.count();
-        let mut target = Self::find(root, path, parents)?;
-        target.plain = !lookalike::may_refuse(root, target.folder.as_fd());
+        let target = Self::find(root, path, parents)?;
         if target.plain {
-            trip.keep(Near { path: above, folder: target.folder.clone() }, count);
+            trip.keep(Near::new(above, target.folder.clone()), count);
         }
         Ok(target)
     }

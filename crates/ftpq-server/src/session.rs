@@ -10,7 +10,7 @@ use ftpq_proto::{RemotePath, Status, message::Failed};
 use ftpq_storage::{Storage, StorageError};
 use ftpq_transport::{Closed, Connection, Incoming, tuning::Windows};
 use tokio::{
-    sync::{Mutex, watch},
+    sync::{Mutex, Semaphore, watch},
     time::{Instant, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
@@ -21,7 +21,7 @@ use crate::{
     dispatch,
     gate::Pass,
     guard::Guard,
-    limits::{PARTING, SETTLE},
+    limits::{COMMANDS, PARTING, SETTLE},
     memory::LEAST,
     observer::Event,
     penalties::Offence,
@@ -88,8 +88,11 @@ pub(crate) async fn run(server: Arc<Shared>, incoming: Incoming, pass: Pass) {
     let serve = {
         let session = session.clone();
         async move {
-            while let Ok((send, recv)) = session.connection.accept().await {
-                tracker.spawn(dispatch::run(session.clone(), send, recv));
+            let turns = Arc::new(Semaphore::new(COMMANDS));
+            // The semaphore is never closed.
+            while let Ok(turn) = turns.clone().acquire_owned().await {
+                let Ok((send, recv)) = session.connection.accept().await else { break };
+                tracker.spawn(dispatch::run(session.clone(), turn, send, recv));
             }
         }
     };

@@ -17,6 +17,12 @@ pub const NAMES: u64 = 100_000_000;
 /// the siblings on the way down alone, not those of the whole tree.
 pub const WAITING: usize = 12 * 1024 * 1024;
 
+/// What is listed of the folder that is being gone through, before it is copied, may take in memory, in KiB.
+pub const LISTING_KIB: u32 = 8 * 1024;
+
+/// The same of all folders whose turn comes later.
+pub const LISTED_AHEAD_KIB: u32 = 4 * 1024;
+
 /// Names of one folder that are remembered, so that listing it can begin again where it was cut: 8 MiB.
 pub const SEEN: usize = 400_000;
 

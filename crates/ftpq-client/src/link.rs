@@ -136,6 +136,12 @@ impl Link {
         }
     }
 
+    /// The session that is open, if there is one.
+    pub fn live(&self) -> Option<Session> {
+        let state = self.state.try_lock().ok()?;
+        state.session.connection().close_reason().is_none().then(|| state.session.clone())
+    }
+
     /// Says goodbye.
     pub async fn close(&self) {
         self.state.lock().await.session.close().await;

@@ -54,6 +54,11 @@ impl Names {
         Arc::new(Self { most, left: AtomicU64::new(most) })
     }
 
+    /// A listing that was cut is asked for again.
+    fn give_back(&self, count: u64) {
+        self.left.fetch_add(count, Ordering::Relaxed);
+    }
+
     fn take(&self, count: u64) -> Result<(), CallError> {
         let take = |left: u64| left.checked_sub(count);
         let taken = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
@@ -88,7 +93,11 @@ impl Remote {
     pub async fn session(&self) -> Result<Session, CallError> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.links.len().max(1);
         match self.links.get(turn) {
-            Some(link) => link.session().await,
+            Some(link) => match link.session().await {
+                // One connection that cannot be had must not keep the others from their work.
+                Err(lost) => self.links.iter().find_map(|link| link.live()).ok_or(lost),
+                session => session,
+            },
             None => Err(CallError::Closed(ftpq_transport::Closed::Here)),
         }
     }
@@ -148,7 +157,7 @@ impl Storage for Remote {
             Ok(call)
         };
         let call = begin.await.map_err(|error| remote(path, error))?;
-        Ok(Box::new(RemoteListing { path: path.clone(), call: Some(call), names: self.names.clone() }))
+        Ok(Box::new(RemoteListing { path: path.clone(), call: Some(call), names: self.names.clone(), taken: 0 }))
     }
 
     async fn open(&self, path: &RemotePath) -> Result<Box<dyn Reader>, StorageError> {
@@ -278,6 +287,16 @@ struct RemoteListing {
     /// `None` after the reply.
     call: Option<Call>,
     names: Arc<Names>,
+    /// How many names it has brought.
+    taken: u64,
+}
+
+impl Drop for RemoteListing {
+    fn drop(&mut self) {
+        if self.call.is_some() {
+            self.names.give_back(self.taken);
+        }
+    }
 }
 
 #[async_trait]
@@ -289,6 +308,7 @@ impl Listing for RemoteListing {
                 Part::Item(value) => {
                     let page = not_empty(decode::<list::Page>(&value)?.entries)?;
                     self.names.take(page.len() as u64)?;
+                    self.taken += page.len() as u64;
                     Ok(Some(page))
                 }
                 Part::Reply(_) => Ok(None),

@@ -34,7 +34,7 @@ pub struct Exchange {
 enum Phase {
     /// Items, the head, or the reply may follow.
     Open,
-    /// A body is on its way to the client: anything but its end is a cut.
+    /// An item or a body is on its way to the client: anything but its end is a cut.
     Sending,
     /// Only the reply may follow.
     Done,
@@ -52,7 +52,11 @@ impl Exchange {
         // Where the peer is slow, its bytes alone are kept, and not what they were made of.
         let frame = codec::encode(&Response::Item(value(&item)?)).map_err(SendError::from)?;
         drop(item);
-        Ok(self.send.block(frame.into()).await?)
+        // Where part of it is on its way, no reply can follow.
+        self.phase = Phase::Sending;
+        self.send.block(frame.into()).await?;
+        self.phase = Phase::Open;
+        Ok(())
     }
 
     /// Sends `head`, then the file, then its digest, which is returned.
@@ -124,7 +128,7 @@ impl Exchange {
         self.bytes
     }
 
-    /// For dispatchers: the halves, and whether a body was cut on its way out, after which no reply
+    /// For dispatchers: the halves, and whether something was cut on its way out, after which no reply
     /// can follow.
     pub fn into_parts(self) -> (SendHalf, RecvHalf, bool) {
         (self.send, self.recv, self.phase == Phase::Sending)

@@ -15,7 +15,7 @@ use ftpq_proto::{
 };
 use ftpq_transport::{Fingerprint, RecvError, RecvHalf, SendHalf};
 use futures_util::FutureExt;
-use tokio::{task::spawn_blocking, time::timeout};
+use tokio::{sync::OwnedSemaphorePermit, task::spawn_blocking, time::timeout};
 
 use crate::{
     access::{Denied, Grant},
@@ -25,8 +25,8 @@ use crate::{
     session::{Session, Settled},
 };
 
-/// Serves one stream from its request to its reply.
-pub(crate) async fn run(session: Arc<Session>, send: SendHalf, mut recv: RecvHalf) {
+/// Serves one stream from its request to its reply, in its `turn` among those of its connection.
+pub(crate) async fn run(session: Arc<Session>, turn: OwnedSemaphorePermit, send: SendHalf, mut recv: RecvHalf) {
     let request = recv.frame::<Request>(REQUEST).await;
     let began = Instant::now();
     let mut exchange = Exchange::new(send, recv);
@@ -58,7 +58,7 @@ pub(crate) async fn run(session: Arc<Session>, send: SendHalf, mut recv: RecvHal
             outcome: result.as_ref().map(drop),
         });
     }
-    answer(exchange, result).await;
+    answer(exchange, result, turn).await;
 }
 
 /// Everything between the request and the reply.
@@ -199,7 +199,7 @@ async fn handle(
 }
 
 /// Tells the client how it ended.
-async fn answer(exchange: Exchange, result: Result<Vec<u8>, Failure>) {
+async fn answer(exchange: Exchange, result: Result<Vec<u8>, Failure>, turn: OwnedSemaphorePermit) {
     let (mut send, mut recv, cut) = exchange.into_parts();
     let sent = match result {
         Ok(reply) => send.block(reply.into()).await,
@@ -212,6 +212,7 @@ async fn answer(exchange: Exchange, result: Result<Vec<u8>, Failure>) {
             send.frame(&Response::Reply(Reply::Error(failure.to_wire()))).await
         }
     };
+    drop(turn);
     // If this failed, the client is gone: there is nobody left to tell.
     if sent.is_ok() {
         send.finish();

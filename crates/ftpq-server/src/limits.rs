@@ -53,6 +53,11 @@ pub const SETTLE: Duration = Duration::from_secs(10);
 /// For all of a request frame, once its stream is open.
 pub const REQUEST: Duration = Duration::from_secs(10);
 
+/// Commands of one connection at a time; what else it sends waits in its windows. A client may open more
+/// streams than that ([`STREAMS`](ftpq_transport::tuning::STREAMS)): one that was answered is not free before
+/// the answer was acknowledged, and so that the next command is here when it can begin.
+pub const COMMANDS: usize = 256;
+
 /// For a client that was refused to read why.
 pub const PARTING: Duration = Duration::from_secs(5);
 

@@ -11,6 +11,8 @@ use ftpq_proto::limits::FRAME_MAX;
 use ftpq_transport::tuning::{STREAMS_MIN, UNSETTLED_WINDOW, Windows};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::limits::COMMANDS;
+
 /// What is left, in KiB.
 #[derive(Debug)]
 pub(crate) struct Memory {
@@ -74,14 +76,15 @@ impl Share {
 /// The most, in KiB, that a connection with these windows can make the server hold. Handlers that hold
 /// large parts of bodies take those from a budget of their own.
 fn cost(windows: &Windows) -> u64 {
-    (u64::from(windows.receive) + windows.send + u64::from(windows.streams) * STREAM).div_ceil(KIB)
+    let commands = u64::from(windows.streams).min(COMMANDS as u64);
+    (u64::from(windows.receive) + windows.send + commands * STREAM).div_ceil(KIB)
 }
 
 /// What every connection has once its client is known.
 pub(crate) const LEAST: Windows =
     Windows { receive: UNSETTLED_WINDOW, send: UNSETTLED_WINDOW as u64, streams: STREAMS_MIN };
 
-/// Bytes that a stream makes the server hold: one frame at its largest, or a small block of a body.
+/// Bytes that a command makes the server hold: one frame at its largest, or a small block of a body.
 const STREAM: u64 = FRAME_MAX as u64;
 
 /// So often windows are halved; from there on the least is as good.

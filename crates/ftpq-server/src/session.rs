@@ -13,7 +13,7 @@ use ftpq_transport::{
     tuning::{UNSETTLED_STREAMS, Windows},
 };
 use tokio::{
-    sync::{Mutex, watch},
+    sync::{Mutex, Semaphore, watch},
     time::{Instant, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
@@ -24,7 +24,7 @@ use crate::{
     dispatch,
     gate::Pass,
     guard::Guard,
-    limits::{PARTING, SETTLE},
+    limits::{COMMANDS, PARTING, SETTLE},
     memory::LEAST,
     observer::Event,
     penalties::Offence,
@@ -91,7 +91,10 @@ pub(crate) async fn run(server: Arc<Shared>, incoming: Incoming, pass: Pass) {
     let serve = {
         let session = session.clone();
         async move {
+            let turns = Arc::new(Semaphore::new(COMMANDS));
             for number in 0_u64.. {
+                // The semaphore is never closed.
+                let Ok(turn) = turns.clone().acquire_owned().await else { break };
                 let Ok((mut send, mut recv)) = session.connection.accept().await else { break };
                 // What came in the same flight as CON gets its answer. Nothing else is read of somebody unknown: no
                 // penalty is paid for it.
@@ -100,7 +103,7 @@ pub(crate) async fn run(server: Arc<Shared>, incoming: Incoming, pass: Pass) {
                     send.reset(status);
                     continue;
                 }
-                tracker.spawn(dispatch::run(session.clone(), send, recv));
+                tracker.spawn(dispatch::run(session.clone(), turn, send, recv));
             }
         }
     };
@@ -125,8 +128,11 @@ impl Session {
     /// What its client is granted, if it was in the right place and still is.
     pub(crate) fn grant(&self) -> Result<Arc<Grant>, Denied> {
         let (access, key) = (&self.server.access, self.connection.peer());
-        access.grant(key, self.origin)?;
-        access.grant(key, self.connection.remote_address().ip())
+        let now = self.connection.remote_address().ip();
+        if now != self.origin {
+            access.grant(key, self.origin)?;
+        }
+        access.grant(key, now)
     }
 
     /// Gives the connection of somebody who was granted something what it needs, the first time.

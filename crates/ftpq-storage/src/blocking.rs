@@ -33,13 +33,8 @@ where
     T: Send + 'static,
     E: Send + 'static,
 {
-    let wanted = Wanted::default();
-    let _waiting = Waiting(wanted.clone());
-    let held = HELD.try_with(Arc::clone).ok();
-    let task = tokio::task::spawn_blocking(move || {
-        let _held = held;
-        wanted.check().is_ok().then(|| work(&wanted))
-    });
+    let (watched, _waiting) = watch();
+    let task = tokio::task::spawn_blocking(move || watched.is_wanted().then(|| work(watched.wanted())));
     match task.await {
         Ok(Some(done)) => done,
         // Whoever comes here waits for it.
@@ -47,6 +42,30 @@ where
         // Only at shutdown is such work cancelled, and then nobody is left to see it; a bug in it
         // is for the dispatcher to contain.
         Err(error) => std::panic::resume_unwind(error.try_into_panic().unwrap_or_else(|_| Box::new("shutting down"))),
+    }
+}
+
+/// What work has with it, and what is kept by whoever waits for it, until it does not any more.
+pub(crate) fn watch() -> (Watched, Waiting) {
+    let wanted = Wanted::default();
+    (Watched { wanted: wanted.clone(), _held: HELD.try_with(Arc::clone).ok() }, Waiting(wanted))
+}
+
+/// Dropped when the work has ended.
+pub(crate) struct Watched {
+    wanted: Wanted,
+    _held: Option<Held>,
+}
+
+impl Watched {
+    /// Whether to begin at all.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.wanted.check().is_ok()
+    }
+
+    /// For what asks again now and then.
+    pub(crate) fn wanted(&self) -> &Wanted {
+        &self.wanted
     }
 }
 
@@ -65,7 +84,7 @@ impl Wanted {
 }
 
 /// Dropped with the future that waits.
-struct Waiting(Wanted);
+pub(crate) struct Waiting(Wanted);
 
 impl Drop for Waiting {
     fn drop(&mut self) {

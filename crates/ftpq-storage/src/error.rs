@@ -111,6 +111,9 @@ pub enum Problem {
         /// Bytes that came.
         actual: u64,
     },
+    /// Larger than a file may be here.
+    #[error("larger than a file may be on this file system")]
+    TooLarge,
     /// The disk or the quota is full.
     #[error("no space left")]
     NoSpace,
@@ -157,6 +160,7 @@ impl Problem {
             Problem::Cancelled => Status::Cancelled,
             Problem::DigestMismatch { .. } => Status::DigestMismatch,
             Problem::Length { .. } => Status::Truncated,
+            Problem::TooLarge => Status::TooLarge,
             Problem::NoSpace => Status::NoSpace,
             Problem::OverQuota(_) => Status::OverQuota,
             Problem::Forbidden(_) => Status::Forbidden,
@@ -179,7 +183,8 @@ impl From<Errno> for Problem {
             // A link on the way, or one that would lead out (openat2); a socket (open).
             Errno::LOOP | Errno::XDEV | Errno::NXIO => Problem::NotRegular,
             Errno::NAMETOOLONG => Problem::NameTooLong,
-            Errno::NOSPC | Errno::DQUOT | Errno::FBIG => Problem::NoSpace,
+            Errno::NOSPC | Errno::DQUOT => Problem::NoSpace,
+            Errno::FBIG => Problem::TooLarge,
             Errno::ACCESS | Errno::PERM | Errno::ROFS => Problem::Denied,
             other => Problem::Io(other.into()),
         }

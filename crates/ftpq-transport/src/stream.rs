@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use crate::{
     connection::Closed,
-    tuning::{FAREWELL, STALL, STALL_BYTES},
+    tuning::{FAREWELL, PRODUCER, STALL, STALL_BYTES},
 };
 
 /// The half that this side sends on. Dropped before [`finish`](Self::finish), it resets the stream:
@@ -130,10 +130,11 @@ impl RecvHalf {
         Ok(block.freeze())
     }
 
-    /// The bytes of the next chunk of a body of unknown length, which follow; 0 at its end.
+    /// The bytes of the next chunk of a body of unknown length, which follow; 0 at its end. What makes it may take
+    /// [`PRODUCER`] for the next.
     pub async fn chunk(&mut self) -> Result<usize, RecvError> {
         let mut prefix = [0; PREFIX_LEN];
-        timeout(STALL, self.fill(&mut prefix)).await.unwrap_or(Err(RecvError::Stalled))?;
+        timeout(PRODUCER, self.fill(&mut prefix)).await.unwrap_or(Err(RecvError::Stalled))?;
         match u32::from_be_bytes(prefix) as usize {
             len if len > CHUNK_MAX => Err(RecvError::Malformed(DecodeError::TooLarge { len })),
             len => Ok(len),

@@ -66,8 +66,10 @@ pub const UNSETTLED_WINDOW: u32 = 64 * 1024;
 /// that rides in the same flight.
 pub const UNSETTLED_STREAMS: u32 = 2;
 
-/// Streams that a peer may have open: enough for a tree of small files to fill a long path.
-pub const STREAMS: u32 = 256;
+/// Streams that a peer may have open: enough for a tree of small files to fill a long path. From its opening
+/// until the peer hears that another may take its place, a stream takes two round trips: 10,000 files of 4 KiB
+/// over 50 ms took 5.4 s with 256 of them.
+pub const STREAMS: u32 = 1024;
 
 /// Streams that a peer may have open when memory is short.
 pub const STREAMS_MIN: u32 = 4;
@@ -84,6 +86,10 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(2);
 pub const STALL_BYTES: usize = 64 * 1024;
 /// See [`STALL_BYTES`].
 pub const STALL: Duration = Duration::from_secs(60);
+
+/// For the next chunk of a body of unknown length, which comes from a program that may be at work for long. It
+/// holds a stream and a file without a name meanwhile, and whoever is gone ends with the connection.
+pub const PRODUCER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The last packets of a stream must be through within this time; nobody waits longer for a goodbye.
 pub const FAREWELL: Duration = Duration::from_secs(3);

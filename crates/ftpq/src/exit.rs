@@ -128,6 +128,12 @@ pub(crate) fn code_of_status(status: Status) -> u8 {
     }
 }
 
+/// The exit code of a copy.
+pub(crate) fn code_of_copy(error: &CopyError) -> u8 {
+    // Whatever its status, the server or the network may be back later.
+    if error.is_interruption() { TEMPORARY } else { code_of_status(error.status()) }
+}
+
 fn status_of(error: &anyhow::Error) -> Option<Status> {
     error.chain().find_map(|cause| {
         let call = cause.downcast_ref().map(CallError::status);
@@ -150,6 +156,18 @@ fn hint(status: Status) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whatever its status: trying again later may help.
+    #[test]
+    fn an_interruption_that_was_given_up_is_temporary() {
+        for status in [Status::Cancelled, Status::TimedOut] {
+            let error = CallError::BrokenOff(status);
+            let problem = Problem::Remote { status, names_path: false, error: Box::new(error) };
+            let error = StorageError::new(&ftpq_proto::RemotePath::root(), problem);
+            let error = CopyError { side: ftpq_client::copy::Side::Target, error };
+            assert_eq!(code_of_copy(&error), TEMPORARY, "{status}");
+        }
+    }
 
     #[test]
     fn no_error_shows_a_ticket() {

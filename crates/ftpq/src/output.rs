@@ -15,7 +15,8 @@ pub(crate) const SCHEMA: u32 = 1;
 
 /// A line for a person, on standard error. One that cannot be written is no reason to stop.
 pub(crate) fn say(line: impl fmt::Display) {
-    let _ = writeln!(io::stderr(), "{line}");
+    // In one write: two lines at once do not mix, and a server has one for each command.
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// One JSON object on a line of its own. Whoever reads it is mostly a program, but may be a terminal: what

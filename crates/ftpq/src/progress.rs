@@ -31,7 +31,7 @@ pub(crate) struct Bars {
 }
 
 /// What stands before the paths of each side, so that they read as they were typed.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Prefix {
     pub(crate) source: String,
     pub(crate) target: String,

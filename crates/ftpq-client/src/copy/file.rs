@@ -21,8 +21,10 @@ pub(super) struct FileCopy<'a> {
     pub(super) copy: &'a Copy,
     pub(super) source: &'a RemotePath,
     pub(super) target: &'a RemotePath,
-    /// In a tree: its folder may not be made yet, and it was planned with its folder.
+    /// Among others: what it holds is limited.
     room: Option<Room>,
+    /// Its folder may not be made yet, and it was planned with its folder.
+    in_tree: bool,
     /// Whether the first attempt came as far as to know the size.
     started: bool,
     /// An attempt was cut while it was being committed: it may be there already.
@@ -41,7 +43,12 @@ impl<'a> FileCopy<'a> {
         room: Option<Room>,
     ) -> Self {
         let moved = Moved { copy, id, bytes: Mutex::default() };
-        Self { copy, source, target, room, started: false, may_be_there: false, large: None, moved }
+        Self { copy, source, target, room, in_tree: false, started: false, may_be_there: false, large: None, moved }
+    }
+
+    /// The same for a file of a tree.
+    pub(super) fn in_tree(self) -> Self {
+        Self { in_tree: true, ..self }
     }
 
     /// Copies the file, again where it is interrupted.
@@ -86,7 +93,7 @@ impl<'a> FileCopy<'a> {
         }
     }
 
-    /// Opens the file. In a tree, one that is larger than was listed waits for its room, and not while it holds
+    /// Opens the file. Among others, one that is larger than was thought waits for its room, and not while it holds
     /// a stream: what comes on that would fill the window of those that have theirs.
     async fn open(&mut self) -> Result<Opened, CopyError> {
         loop {
@@ -108,7 +115,7 @@ impl<'a> FileCopy<'a> {
 
     fn start(&mut self, size: u64) {
         if !std::mem::replace(&mut self.started, true) {
-            if self.room.is_none() {
+            if !self.in_tree {
                 self.copy.progress.planned(1, size);
             }
             self.copy.progress.started(self.moved.id, self.source, size);
@@ -144,7 +151,7 @@ impl<'a> FileCopy<'a> {
 
     /// Within a tree, a file may overtake the making of its folder.
     pub(super) fn parents(&self) -> bool {
-        self.copy.options.parents || self.room.is_some()
+        self.copy.options.parents || self.in_tree
     }
 }
 
@@ -158,7 +165,10 @@ impl Room {
 
     /// What a file of `size` bytes holds in buffers, in KiB.
     pub(super) fn weight_of(size: u64) -> u32 {
-        (size / 1024).clamp(SMALLEST_KIB.into(), LARGEST_KIB.into()) as u32
+        match size {
+            0..=WHOLE_MAX => (size / 1024).clamp(SMALLEST_KIB.into(), WHOLE_KIB.into()) as u32,
+            _ => LARGEST_KIB,
+        }
     }
 
     fn suffices(&self, size: u64) -> bool {
@@ -175,6 +185,10 @@ impl Room {
 
 /// What a small file holds, whatever its size: its task, its stream, its messages.
 const SMALLEST_KIB: u32 = 16;
+
+/// What a file in one go holds at the most: the block that is sent, the one that is read, and its part of the
+/// connection's windows.
+const WHOLE_KIB: u32 = 1024;
 
 /// What a large file holds, whatever its size: some extents, each two blocks here and a window's worth in
 /// the connection.

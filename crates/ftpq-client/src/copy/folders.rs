@@ -4,6 +4,7 @@
 use std::{
     collections::HashSet,
     hash::{BuildHasher, RandomState},
+    iter::repeat_n,
 };
 
 use ftpq_proto::{Entry, Name, RemotePath, Timestamp};
@@ -49,6 +50,15 @@ impl Folder {
     }
 }
 
+/// The folders that come next, the first of them first, if there is nothing but files in them.
+pub(super) fn next_ones<'a>(open: &'a [Folder], waiting: &'a Waiting) -> impl Iterator<Item = RemotePath> + 'a {
+    let above = open.iter().rev().flat_map(|folder| repeat_n(&folder.source, folder.waiting));
+    above.zip(waiting.next_ones()).filter_map(|(above, (name, real))| match real {
+        Some(real) => Some(real.clone()),
+        None => above.join(&Name::new(name).ok()?).ok(),
+    })
+}
+
 /// Folders to go through, the next last. Of each there is little more than its name.
 #[derive(Default)]
 pub(super) struct Waiting {
@@ -88,6 +98,18 @@ impl Waiting {
         let real = if folder.is_real { self.reals.pop() } else { None };
         self.bytes -= cost(&name, real.as_ref());
         Some((Name::new(name).ok()?, real, folder))
+    }
+}
+
+impl Waiting {
+    /// Their names, the next first, and where they are if links led there.
+    fn next_ones(&self) -> impl Iterator<Item = (&[u8], Option<&RemotePath>)> {
+        let (mut names, mut reals) = (self.names.as_slice(), self.reals.iter().rev());
+        self.folders.iter().rev().map(move |folder| {
+            let (others, name) = names.split_at(names.len().saturating_sub(folder.name.into()));
+            names = others;
+            (name, if folder.is_real { reals.next() } else { None })
+        })
     }
 }
 
@@ -144,9 +166,14 @@ mod tests {
         let mut first = Folder::first(path("/a"), path("/b"));
         assert!(first.add(&mut waiting, &name("one"), None, &entry(None, 1)));
         assert!(first.add(&mut waiting, &name("two"), Some(path("/else/where")), &entry(None, 2)));
+        let next = |open: &[Folder], waiting: &Waiting| next_ones(open, waiting).collect::<Vec<_>>();
+        assert_eq!(next(std::slice::from_ref(&first), &waiting), [path("/else/where"), path("/a/one")]);
         let mut two = first.next(&mut waiting).unwrap();
         assert_eq!((&two.source, &two.target, two.depth), (&path("/else/where"), &path("/b/two"), 1));
         assert!(two.add(&mut waiting, &name("three"), None, &entry(None, 3)));
+        let open = [first, two];
+        assert_eq!(next(&open, &waiting), [path("/else/where/three"), path("/a/one")]);
+        let [mut first, mut two] = open;
         let mut three = two.next(&mut waiting).unwrap();
         assert_eq!((&three.source, &three.target), (&path("/else/where/three"), &path("/b/two/three")));
         assert_eq!((three.depth, three.mode), (2, 3));

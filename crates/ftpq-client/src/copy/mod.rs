@@ -13,6 +13,7 @@
 //! as anything new moves at least now and then. This is the only place that tries again; a
 //! [`Remote`](crate::Remote) makes one attempt to connect for each time it is asked for something.
 
+mod ahead;
 mod file;
 mod folders;
 mod large;
@@ -23,6 +24,7 @@ mod tree;
 
 use std::{
     fmt,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -32,10 +34,11 @@ use std::{
 
 use ftpq_proto::{RemotePath, Status};
 use ftpq_storage::{Problem, Storage, StorageError};
+use futures_util::{StreamExt, stream};
 use tokio::sync::Semaphore;
 
 use self::{
-    file::{Copied, FileCopy},
+    file::{Copied, FileCopy, Room},
     persistence::{Pause, Persistence},
     tree::Walk,
 };
@@ -158,10 +161,15 @@ impl CopyError {
     }
 
     /// Whether the connection or the server went away, so that the same may succeed on a new one.
-    fn is_interruption(&self) -> bool {
+    pub fn is_interruption(&self) -> bool {
         // A storage of this machine, too, may have let go of an upload: it is begun again.
         let no_upload = matches!(self.error.problem, Problem::NoUpload);
         no_upload || self.call_error().is_some_and(CallError::is_interruption)
+    }
+
+    /// Whether a server that is alive did not answer in time.
+    fn is_stall(&self) -> bool {
+        matches!(self.call_error(), Some(CallError::Stalled))
     }
 
     fn call_error(&self) -> Option<&CallError> {
@@ -206,9 +214,32 @@ impl Copy {
     }
 
     /// Copies the file `source` to `target`.
-    pub async fn file(self: &Arc<Self>, source: &RemotePath, target: &RemotePath) -> Result<Summary, CopyError> {
+    pub async fn file(&self, source: &RemotePath, target: &RemotePath) -> Result<Summary, CopyError> {
+        self.one(source, target, None).await
+    }
+
+    /// Copies `files`, each from the first path to the second, side by side. What comes of each is handed to
+    /// `ended`; an error of that ends all of it.
+    pub async fn files<E>(
+        &self,
+        files: Vec<(RemotePath, RemotePath)>,
+        mut ended: impl FnMut(Result<Summary, CopyError>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let copies = stream::iter(files).map(async |(source, target)| {
+            // The semaphore is never closed.
+            let room = self.memory.clone().acquire_many_owned(Room::weight_of(0)).await.ok();
+            self.one(&source, &target, room.map(Room::new)).await
+        });
+        let mut copies = pin!(copies.buffer_unordered(self.options.parallel.max(1) as usize));
+        while let Some(copied) = copies.next().await {
+            ended(copied)?;
+        }
+        Ok(())
+    }
+
+    async fn one(&self, source: &RemotePath, target: &RemotePath, room: Option<Room>) -> Result<Summary, CopyError> {
         let id = self.next_id();
-        let copied = FileCopy::new(self, id, source, target, None).run().await;
+        let copied = FileCopy::new(self, id, source, target, room).run().await;
         match copied {
             Ok(Copied { bytes, resumed }) => {
                 self.progress.finished(id);

@@ -1,6 +1,14 @@
 //! A tree being walked and copied at the same time.
 
-use std::{cmp::Reverse, collections::HashSet, panic::resume_unwind, sync::Arc};
+use std::{
+    cmp::Reverse,
+    collections::HashSet,
+    panic::resume_unwind,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use ftpq_proto::{Entry, Kind, LinkTarget, Name, RemotePath};
 use ftpq_storage::{Attributes, NewLink, Problem, StorageError};
@@ -12,11 +20,12 @@ use tokio::{
 
 use super::{
     Copied, Copy, CopyError, FileCopy, Followed, LeftOut, Pause, Side, Summary,
+    ahead::Ahead,
     file::Room,
-    folders::{Folder, Seen, Waiting},
+    folders::{Folder, Seen, Waiting, next_ones},
     links,
 };
-use crate::{limits, progress::FileId};
+use crate::{limits, progress::FileId, session::CallError};
 
 pub(super) struct Walk {
     copy: Arc<Copy>,
@@ -25,6 +34,7 @@ pub(super) struct Walk {
     /// The folders that are being gone through, each in the one before.
     open: Vec<Folder>,
     waiting: Waiting,
+    ahead: Ahead,
     /// How folders that were gone through are to be, and what that takes in memory.
     attributes: Vec<(RemotePath, Attributes)>,
     attributes_bytes: usize,
@@ -69,6 +79,7 @@ impl From<Fatal> for Stop {
 impl Walk {
     pub(super) fn new(copy: Arc<Copy>) -> Self {
         Self {
+            ahead: Ahead::new(copy.from.clone()),
             copy,
             summary: Summary::default(),
             tasks: JoinSet::new(),
@@ -100,7 +111,9 @@ impl Walk {
             }
         }
         self.enter(first).await?;
-        while let Some(folder) = self.open.last_mut() {
+        while !self.open.is_empty() {
+            self.ahead.begin(next_ones(&self.open, &self.waiting));
+            let Some(folder) = self.open.last_mut() else { break };
             match folder.next(&mut self.waiting) {
                 Some(below) => self.enter(below).await?,
                 None => self.leave().await?,
@@ -178,10 +191,13 @@ impl Walk {
 
     async fn pages(&mut self, folder: &mut Folder, seen: &mut Seen) -> Result<(), Stop> {
         let failed = |error| Stop::Listing(Side::Source.of(error));
-        let mut listing = self.copy.from.list(&folder.source).await.map_err(failed)?;
-        while let Some(mut page) = listing.next_page().await.map_err(failed)? {
+        let mut pages = self.ahead.open(&folder.source).await;
+        while let Some(mut page) = pages.next().await.map_err(failed)? {
             // What comes of a page that was begun is seen to: nothing but the end of the walk stops it.
             page.retain(|entry| seen.add(entry));
+            if !page.is_empty() {
+                self.copy.persistence.note_progress();
+            }
             self.plan(&page);
             for entry in page {
                 self.entry(&entry, folder).await?;
@@ -317,7 +333,7 @@ impl Walk {
         let id = copy.next_id();
         self.tasks.spawn(async move {
             let room = Room::new(memory);
-            let copied = FileCopy::new(&copy, id, &source, &target, Some(room)).run().await;
+            let copied = FileCopy::new(&copy, id, &source, &target, Some(room)).in_tree().run().await;
             drop(files);
             let what = What::File(copied.as_ref().copied().unwrap_or_default());
             Done { id: Some(id), what, result: copied.map(drop) }
@@ -341,11 +357,15 @@ impl Walk {
         let files = self.room(copy.files.clone(), 1).await?;
         let mtime = copy.options.preserve.then_some(entry.mtime);
         self.tasks.spawn(async move {
-            let first = NewLink { overwrite: copy.options.overwrite, accept_same: false, parents: true, mtime };
-            let mut link = first;
             // One that was cut before its reply may have been made.
-            let made = || {
-                copy.to.make_link(&path, &target, std::mem::replace(&mut link, NewLink { accept_same: true, ..first }))
+            let may_be_there = AtomicBool::new(false);
+            let made = || async {
+                let accept_same = may_be_there.load(Ordering::Relaxed);
+                let link = NewLink { overwrite: copy.options.overwrite, accept_same, parents: true, mtime };
+                let made = copy.to.make_link(&path, &target, link).await;
+                let asked = made.as_ref().is_err_and(|error| !is_unasked(error));
+                may_be_there.fetch_or(asked, Ordering::Relaxed);
+                made
             };
             let result = again(&copy, Side::Target, made).await;
             drop(files);
@@ -375,6 +395,8 @@ impl Walk {
             Ok(()) => self.count(id, &what),
             Err(error) if self.copy.may_stay(&error) => {
                 id.into_iter().for_each(|id| self.copy.progress.finished(id));
+                // It had to be asked for.
+                self.copy.persistence.note_progress();
                 self.summary.kept += 1;
             }
             Err(error) => {
@@ -412,6 +434,12 @@ impl Walk {
         self.copy.progress.failed(id, &error);
         Ok(())
     }
+}
+
+/// Whether there was no connection on which anything could have been asked for.
+fn is_unasked(error: &StorageError) -> bool {
+    matches!(&error.problem, Problem::Remote { error, .. }
+        if error.downcast_ref().is_some_and(CallError::is_connecting))
 }
 
 /// Does something on one side, again where it is interrupted.

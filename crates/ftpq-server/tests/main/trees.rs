@@ -63,6 +63,23 @@ async fn a_file_that_overtakes_its_folder_is_not_lost() {
     assert_eq!(on_disk(&server.path("new")), on_disk(source.path()));
 }
 
+/// Names count once, however often their folder is listed since it was cut.
+#[tokio::test]
+async fn names_of_a_listing_that_was_cut_are_given_back() {
+    let (server, _) = server().await;
+    (0..600).for_each(|index| fs::write(server.path(&format!("{index}")), b"").unwrap());
+    let identity = ftpq_transport::Identity::generate().unwrap();
+    server.authorise(&identity, "name=lister rights=list");
+    let files = Remote::over(server.session(&identity).await).with_most_names(700);
+    for _ in 0..3 {
+        assert!(files.list(&RemotePath::root()).await.unwrap().next_page().await.unwrap().is_some());
+    }
+    let mut listing = files.list(&RemotePath::root()).await.unwrap();
+    while listing.next_page().await.unwrap().is_some() {}
+    let mut again = files.list(&RemotePath::root()).await.unwrap();
+    assert_eq!(again.next_page().await.unwrap_err().status(), Status::TooLarge);
+}
+
 #[tokio::test]
 async fn an_existing_file_fails_alone() {
     let (server, files) = server().await;

@@ -10,10 +10,12 @@ use rustix::{
     io::Errno,
 };
 
-use super::root::{self, FOLDER, Root};
+use super::{
+    lane::Lane,
+    root::{self, FOLDER, Root},
+};
 use crate::{
     Listing,
-    blocking::blocking,
     error::{Problem, StorageError},
 };
 
@@ -22,12 +24,13 @@ pub(super) struct LocalListing {
     path: RemotePath,
     /// `None` after the last page, or after an error.
     dir: Option<Dir>,
+    lane: Lane,
 }
 
 impl LocalListing {
     pub(super) fn open(root: &Root, path: &RemotePath) -> Result<Self, Problem> {
         let folder = root.open_beneath(path, FOLDER)?;
-        Ok(Self { path: path.clone(), dir: Some(Dir::new(folder)?) })
+        Ok(Self { path: path.clone(), dir: Some(Dir::new(folder)?), lane: root.lane().clone() })
     }
 }
 
@@ -35,9 +38,8 @@ impl LocalListing {
 impl Listing for LocalListing {
     async fn next_page(&mut self) -> Result<Option<Vec<Entry>>, StorageError> {
         let Some(mut dir) = self.dir.take() else { return Ok(None) };
-        let (page, dir) = blocking(move |_| read_page(&mut dir).map(|page| (page, dir)))
-            .await
-            .map_err(|problem| StorageError::new(&self.path, problem))?;
+        let read = move |_: &mut _, _: &_| read_page(&mut dir).map(|page| (page, dir));
+        let (page, dir) = self.lane.run(read).await.map_err(|problem| StorageError::new(&self.path, problem))?;
         if page.is_empty() {
             return Ok(None);
         }

@@ -21,7 +21,7 @@ use crate::error::Problem;
 /// Refuses `path` where any name in it stands there under other bytes. `near` is an open folder at its
 /// end: where neither that nor the root takes several names for one, nothing is read.
 pub(super) fn refuse(root: &Root, path: &RemotePath, near: BorrowedFd<'_>) -> Result<(), Problem> {
-    if path.is_root() || !(near.folds() || root.folds()) {
+    if path.is_root() || !may_refuse(root, near) {
         return Ok(());
     }
     let mut folder = root.open_beneath(&RemotePath::root(), FOLDER)?;
@@ -35,7 +35,12 @@ pub(super) fn refuse(root: &Root, path: &RemotePath, near: BorrowedFd<'_>) -> Re
     Ok(())
 }
 
-/// The same for one name.
+/// Whether `refuse` reads anything for what stands in the folder `near`.
+pub(super) fn may_refuse(root: &Root, near: BorrowedFd<'_>) -> bool {
+    near.folds() || root.folds()
+}
+
+/// The same as `refuse` for one name.
 pub(super) fn refuse_name(folder: &OwnedFd, name: &[u8]) -> Result<(), Problem> {
     stands_exactly(&folder.as_fd(), name).map(drop)
 }
@@ -100,9 +105,10 @@ impl Names for BorrowedFd<'_> {
 }
 
 impl Root {
-    /// Whether the root itself may take several names for one.
+    /// Whether the root itself may take several names for one. Looked up once: what is below it says so
+    /// for itself.
     fn folds(&self) -> bool {
-        self.as_fd().folds()
+        *self.folding().get_or_init(|| self.as_fd().folds())
     }
 }
 

@@ -8,6 +8,7 @@ mod behind;
 mod extents;
 mod holes;
 mod journal;
+mod lane;
 mod links;
 mod list;
 mod lookalike;
@@ -30,6 +31,7 @@ use rustix::fs::OFlags;
 
 use self::{
     extents::{Handle, Stagings},
+    lane::Trip,
     publish::Target,
     root::Root,
 };
@@ -61,13 +63,16 @@ impl LocalFs {
         Self { stagings: Arc::new(Stagings::new(age)), ..self }
     }
 
-    /// Runs `work`, which blocks, where blocking is allowed.
+    /// Runs `work`, which blocks for a moment, where blocking is allowed.
     async fn run<T: Send + 'static>(
         &self,
         path: &RemotePath,
         work: impl FnOnce(&Root, &RemotePath) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, StorageError> {
-        self.run_while_wanted(path, |root, path, _| work(root, path)).await
+        let (root, path) = (self.root.clone(), path.clone());
+        let work =
+            move |_: &mut Trip, _: &Wanted| work(&root, &path).map_err(|problem| StorageError::new(&path, problem));
+        self.root.lane().run(work).await
     }
 
     /// The same for what may take long.
@@ -148,7 +153,7 @@ impl Storage for LocalFs {
     }
 
     async fn sweep(&self, age: Duration) -> Result<u64, StorageError> {
-        self.run(&RemotePath::root(), move |root, _| sweep::sweep(root, age)).await
+        self.run_while_wanted(&RemotePath::root(), move |root, _, _| sweep::sweep(root, age)).await
     }
 
     async fn close_idle(&self) {

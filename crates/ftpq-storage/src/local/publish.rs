@@ -1,7 +1,10 @@
 //! The one way in which a file appears: under its final name, whole, in one step, once it is durable.
 //! Everything here blocks.
 
-use std::{os::fd::OwnedFd, sync::LazyLock};
+use std::{
+    os::fd::OwnedFd,
+    sync::{Arc, LazyLock, MutexGuard},
+};
 
 use ftpq_proto::{Digest, Kind, Name, RemotePath, Timestamp};
 use rustix::{
@@ -10,6 +13,7 @@ use rustix::{
 };
 
 use super::{
+    lane::Trip,
     lookalike,
     root::{self, Root},
     stage,
@@ -20,9 +24,24 @@ use crate::{BLOCK, blocking::Wanted, error::Problem, hash::BodyHasher};
 /// Where a file will stand.
 #[derive(Debug)]
 pub(super) struct Target {
-    pub(super) folder: OwnedFd,
+    pub(super) folder: Arc<OwnedFd>,
     pub(super) name: Name,
+    /// The folder is known not to take several names for one.
+    plain: bool,
     sys: Sys,
+}
+
+/// A folder in which files appear, known not to take several names for one.
+pub(super) struct Near {
+    path: RemotePath,
+    folder: Arc<OwnedFd>,
+}
+
+impl Near {
+    /// The folder `path`, open as `folder`.
+    pub(super) fn new(path: RemotePath, folder: Arc<OwnedFd>) -> Self {
+        Self { path, folder }
+    }
 }
 
 impl Target {
@@ -31,8 +50,24 @@ impl Target {
         if path.is_root() {
             return Err(Problem::IsFolder);
         }
-        let (folder, name) = root.parent_to_fill(path, parents)?;
-        Ok(Self { folder, name, sys: root.sys().clone() })
+        let (folder, name, plain) = root.plain_or_not(path, parents)?;
+        Ok(Self { folder: Arc::new(folder), name, plain, sys: root.sys().clone() })
+    }
+
+    /// The same, in the folder of the file before if that is its own.
+    pub(super) fn find_on(trip: &mut Trip, root: &Root, path: &RemotePath, parents: bool) -> Result<Self, Problem> {
+        let above = path.parent();
+        if let Some(near) = trip.near().filter(|near| near.path == above)
+            && let Some(name) = path.name().filter(|name| !root::is_reserved(name.as_bytes()))
+        {
+            return Ok(Self { folder: near.folder.clone(), name, plain: true, sys: root.sys().clone() });
+        }
+        let count = trip.count();
+        let target = Self::find(root, path, parents)?;
+        if target.plain {
+            trip.keep(Near::new(above, target.folder.clone()), count);
+        }
+        Ok(target)
     }
 
     /// Says early what publishing would say after the whole body: only publishing decides. `same` is
@@ -80,11 +115,16 @@ impl Target {
 
     /// The one step for a file that has no name yet.
     pub(super) fn publish_unnamed(&self, file: &OwnedFd, overwrite: bool) -> Result<(), Problem> {
-        if !overwrite {
-            // `linkat` never replaces.
-            return Ok(self.sys.link(file, &self.folder, self.name.as_bytes())?);
+        let _alone = if overwrite { self.alone()? } else { None };
+        // `linkat` never replaces, and most names are free.
+        match self.sys.link(file, &self.folder, self.name.as_bytes()) {
+            Err(Errno::EXIST) => {}
+            linked => return Ok(linked?),
         }
-        let _alone = lookalike::alone(&self.folder, &self.name)?;
+        self.check(overwrite, None)?;
+        if !overwrite {
+            return Err(Problem::Exists);
+        }
         let reserved = ReservedName::new(self)?;
         self.sys.link(file, &self.folder, reserved.name.as_bytes())?;
         reserved.replace(self)
@@ -93,7 +133,7 @@ impl Target {
     /// The one step for a file that has the reserved name `from`, which it loses.
     pub(super) fn publish_named(&self, from: &Name, file: &OwnedFd, overwrite: bool) -> Result<(), Problem> {
         if overwrite {
-            let _alone = lookalike::alone(&self.folder, &self.name)?;
+            let _alone = self.alone()?;
             return self.rename(from, RenameFlags::empty());
         }
         // A link and not a rename, as NFS cannot rename without replacing.
@@ -109,6 +149,10 @@ impl Target {
         }
     }
 
+    fn alone(&self) -> Result<Option<MutexGuard<'static, ()>>, Problem> {
+        if self.plain { Ok(None) } else { lookalike::alone(&self.folder, &self.name) }
+    }
+
     fn rename(&self, from: &Name, flags: RenameFlags) -> Result<(), Problem> {
         self.sys
             .rename(&self.folder, from.as_bytes(), &self.folder, self.name.as_bytes(), flags)
@@ -119,7 +163,7 @@ impl Target {
 /// A name that nobody can see or guess. Dropped, it is removed.
 #[derive(Debug)]
 pub(super) struct ReservedName {
-    folder: OwnedFd,
+    folder: Arc<OwnedFd>,
     pub(super) name: Name,
     sys: Sys,
     gone: bool,
@@ -128,7 +172,7 @@ pub(super) struct ReservedName {
 impl ReservedName {
     pub(super) fn new(target: &Target) -> Result<Self, Problem> {
         let name = root::reserved_name()?;
-        Ok(Self { folder: target.folder.try_clone()?, name, sys: target.sys.clone(), gone: false })
+        Ok(Self { folder: target.folder.clone(), name, sys: target.sys.clone(), gone: false })
     }
 
     /// Puts the file that has this name in the place of the one that stands at `target`.

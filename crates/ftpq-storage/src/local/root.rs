@@ -4,6 +4,7 @@ use std::{
     ffi::{CStr, CString},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
+    sync::OnceLock,
 };
 
 use ftpq_proto::{Entry, Kind, Name, RemotePath, Timestamp};
@@ -13,7 +14,7 @@ use rustix::{
     rand::{GetRandomFlags, getrandom},
 };
 
-use super::{links, lookalike, sweep, sys::Sys};
+use super::{lane::Lane, links, lookalike, sweep, sys::Sys};
 use crate::{blocking::Wanted, error::Problem};
 
 /// An open folder.
@@ -21,6 +22,8 @@ use crate::{blocking::Wanted, error::Problem};
 pub(super) struct Root {
     folder: OwnedFd,
     sys: Sys,
+    lane: Lane,
+    folding: OnceLock<bool>,
 }
 
 impl AsFd for Root {
@@ -32,12 +35,12 @@ impl AsFd for Root {
 impl Root {
     pub(super) fn open(path: &Path) -> Result<Self, Problem> {
         let folder = fs::open(path, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(Self { folder, sys: Sys::default() })
+        Ok(Self { folder, sys: Sys::default(), lane: Lane::default(), folding: OnceLock::new() })
     }
 
     /// The folder that is open as `folder`, on the same system as this one.
     pub(super) fn below(&self, folder: OwnedFd) -> Self {
-        Self { folder, sys: self.sys.clone() }
+        Self { folder, sys: self.sys.clone(), lane: Lane::default(), folding: OnceLock::new() }
     }
 
     #[cfg(test)]
@@ -49,6 +52,16 @@ impl Root {
     pub(super) fn identity(&self) -> Result<(u64, u64), Problem> {
         let stat = fs::fstat(&self.folder)?;
         Ok((stat.st_dev, stat.st_ino))
+    }
+
+    /// For `lookalike`.
+    pub(super) fn folding(&self) -> &OnceLock<bool> {
+        &self.folding
+    }
+
+    /// For what blocks for a moment.
+    pub(super) fn lane(&self) -> &Lane {
+        &self.lane
     }
 
     pub(super) fn sys(&self) -> &Sys {
@@ -78,6 +91,11 @@ impl Root {
     /// The folder that `path` is to stand in, and its name there; with `parents`, made where it is
     /// missing.
     pub(super) fn parent_to_fill(&self, path: &RemotePath, parents: bool) -> Result<(OwnedFd, Name), Problem> {
+        self.plain_or_not(path, parents).map(|(parent, name, _)| (parent, name))
+    }
+
+    /// The same, and whether that folder is known not to take several names for one.
+    pub(super) fn plain_or_not(&self, path: &RemotePath, parents: bool) -> Result<(OwnedFd, Name, bool), Problem> {
         let (parent, name) = match self.parent_of(path) {
             Err(Problem::NotFound) if parents => {
                 self.open_or_make(&path.parent())?;
@@ -85,8 +103,11 @@ impl Root {
             }
             found => found?,
         };
-        lookalike::refuse(self, path, parent.as_fd())?;
-        Ok((parent, name))
+        let plain = !lookalike::may_refuse(self, parent.as_fd());
+        if !plain {
+            lookalike::refuse(self, path, parent.as_fd())?;
+        }
+        Ok((parent, name, plain))
     }
 
     pub(super) fn stat(&self, path: &RemotePath) -> Result<Entry, Problem> {

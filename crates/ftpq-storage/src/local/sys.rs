@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::{
     fmt,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use rustix::{
@@ -118,8 +119,19 @@ impl Sys {
     pub(super) fn link(&self, file: impl AsFd, folder: impl AsFd, name: &[u8]) -> Result<(), Errno> {
         use std::os::fd::AsRawFd;
         self.enter(Call::Linkat { file: file.as_fd(), folder: folder.as_fd(), name })?;
+        // Before Linux 6.10, not every process may do it so.
+        static BY_HANDLE: AtomicBool = AtomicBool::new(true);
+        let by_handle = BY_HANDLE.load(Ordering::Relaxed);
+        if by_handle {
+            match fs::linkat(&file, c"", &folder, name, AtFlags::EMPTY_PATH) {
+                Err(Errno::NOENT | Errno::PERM) => {}
+                linked => return linked,
+            }
+        }
         let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
-        fs::linkat(CWD, path, folder, name, AtFlags::SYMLINK_FOLLOW)
+        fs::linkat(CWD, path, folder, name, AtFlags::SYMLINK_FOLLOW)?;
+        BY_HANDLE.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
     pub(super) fn rename(

@@ -17,6 +17,7 @@ use std::{
 
 use super::{
     behind::Behind,
+    lane::Trip,
     publish::{NEW_FILE, PRIVATE_FILE, ReservedName, Target, set_metadata},
     root::Root,
     sink::Sink,
@@ -102,8 +103,9 @@ impl Upload for LocalUpload {
             State::Small(first) => {
                 let first = first.take();
                 let (root, path, file) = (self.root.clone(), self.path.clone(), self.file.clone());
-                blocking(move |wanted| {
-                    let mut staged = Staged::begin(&root, &path, file)?;
+                let lane = root.lane().clone();
+                lane.run(move |trip, wanted| {
+                    let mut staged = Staged::begin_small(trip, &root, &path, file)?;
                     first.iter().try_for_each(|block| staged.write(block))?;
                     staged.commit(expected, wanted)
                 })
@@ -133,6 +135,21 @@ impl Staged {
     fn begin(root: &Root, path: &RemotePath, file: NewFile) -> Result<Self, Problem> {
         let target = Target::find(root, path, file.parents)?;
         target.check(file.overwrite, file.size.filter(|_| file.accept_same))?;
+        let staged = Self::begin_at(root, target, file)?;
+        if let Some(size) = staged.file.size.filter(|&size| size > 0 && staged.file.holes.is_empty()) {
+            reserve(&staged.sys, &staged.fd, size)?;
+        }
+        Ok(staged)
+    }
+
+    /// The same for a file that is all here: what is in its way is found when it appears, and that the disk is
+    /// full when it is written.
+    fn begin_small(trip: &mut Trip, root: &Root, path: &RemotePath, file: NewFile) -> Result<Self, Problem> {
+        let target = Target::find_on(trip, root, path, file.parents)?;
+        Self::begin_at(root, target, file)
+    }
+
+    fn begin_at(root: &Root, target: Target, file: NewFile) -> Result<Self, Problem> {
         match root.sys().openat(&target.folder, b".", NEW_FILE_FLAGS | OFlags::TMPFILE, NEW_FILE) {
             Ok(fd) => Self::new(root.sys(), target, fd, None, file),
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => {
@@ -157,12 +174,8 @@ impl Staged {
         reserved: Option<ReservedName>,
         file: NewFile,
     ) -> Result<Self, Problem> {
-        if let Some(size) = file.size.filter(|&size| size > 0) {
-            if file.holes.is_empty() {
-                reserve(sys, &fd, size)?;
-            } else {
-                sys.ftruncate(&fd, size)?;
-            }
+        if let Some(size) = file.size.filter(|&size| size > 0 && !file.holes.is_empty()) {
+            sys.ftruncate(&fd, size)?;
         }
         let sink = Sink::whole(sys.clone(), file.size, &file.holes);
         Ok(Self { target, fd, reserved, file, sink, sys: sys.clone() })

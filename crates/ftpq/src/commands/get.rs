@@ -1,6 +1,7 @@
 //! `ftpq get`: downloads files and folders.
 
 use std::{
+    collections::HashMap,
     ffi::OsString,
     fs,
     os::unix::ffi::OsStrExt,
@@ -52,10 +53,14 @@ pub(crate) async fn run(client: &mut Client, args: Args) -> anyhow::Result<u8> {
     }
     let place = Place::find(&args.to, args.remotes.len())?;
     let to = local(&place.folder)?;
-    let mut jobs = Vec::new();
+    let (mut jobs, mut servers) = (Vec::new(), HashMap::new());
     for remote in &args.remotes {
         let (server, source) = client.locate(&Target::parse(remote, client.global.port)?)?;
-        let from = client.storage_over(&server, args.transfer.connections()).await?;
+        let from = match servers.get(&server) {
+            Some(from) => Arc::clone(from),
+            None => client.storage_over(&server, args.transfer.connections()).await?,
+        };
+        servers.insert(server, from.clone());
         let name = source.name();
         let source = if args.transfer.follows_links() { followed(&from, source).await? } else { source };
         // Without -r the server's answer to DWLD says that it is a folder: a round trip less.

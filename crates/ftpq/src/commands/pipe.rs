@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Read, Write},
+    os::fd::AsFd,
     sync::Arc,
 };
 
@@ -9,6 +10,7 @@ use async_trait::async_trait;
 use ftpq_client::copy::{Input, Output, Pipe, PipeError, Summary};
 use ftpq_proto::RemotePath;
 use ftpq_storage::{BLOCK, Bytes, Storage};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::task::spawn_blocking;
 
 use super::transfer::{TransferArgs, hint};
@@ -85,13 +87,43 @@ struct Standard;
 impl Input for Standard {
     async fn next_block(&mut self) -> io::Result<Option<Bytes>> {
         spawn_blocking(|| {
-            let mut block = Vec::with_capacity(BLOCK);
-            io::stdin().lock().take(BLOCK as u64).read_to_end(&mut block)?;
+            let block = read_what_is_there(&mut io::stdin().lock())?;
             Ok(if block.is_empty() { None } else { Some(block.into()) })
         })
         .await?
     }
 }
+
+/// What can be had without waiting, but for the first of it: whoever writes it may take its time, and what is
+/// there must not wait for that.
+fn read_what_is_there(input: &mut (impl Read + AsFd)) -> io::Result<Vec<u8>> {
+    let mut block = Vec::with_capacity(BLOCK);
+    loop {
+        let before = block.len();
+        let most = (BLOCK - before).min(PIPE) as u64;
+        block.resize(before + most as usize, 0);
+        let read = match input.read(block.get_mut(before..).unwrap_or_default()) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                block.truncate(before);
+                continue;
+            }
+            read => read?,
+        };
+        block.truncate(before + read);
+        if read == 0 || block.len() == BLOCK || !is_readable(input) {
+            return Ok(block);
+        }
+    }
+}
+
+/// Whether a read would return at once.
+fn is_readable(input: &impl AsFd) -> bool {
+    let mut polled = [PollFd::new(input, PollFlags::IN)];
+    poll(&mut polled, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+}
+
+/// What a pipe holds, mostly.
+const PIPE: usize = 64 * 1024;
 
 #[async_trait]
 impl Output for Standard {
@@ -102,5 +134,30 @@ impl Output for Standard {
             out.flush()
         })
         .await?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who waits for more than that would leave the server waiting.
+    #[test]
+    fn what_is_written_to_a_pipe_does_not_wait_for_what_follows() {
+        let (mut reader, mut writer) = io::pipe().unwrap();
+        writer.write_all(b"a").unwrap();
+        assert_eq!(read_what_is_there(&mut reader).unwrap(), b"a");
+        let more = std::thread::spawn(move || writer.write_all(&vec![7; BLOCK + 1]).unwrap());
+        let mut read = Vec::new();
+        loop {
+            let block = read_what_is_there(&mut reader).unwrap();
+            assert!(block.len() <= BLOCK);
+            if block.is_empty() {
+                break;
+            }
+            read.extend(block);
+        }
+        more.join().unwrap();
+        assert_eq!(read, vec![7; BLOCK + 1]);
     }
 }

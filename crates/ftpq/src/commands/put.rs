@@ -1,6 +1,7 @@
 //! `ftpq put`: uploads files and folders.
 
 use std::{
+    collections::HashMap,
     ffi::OsString,
     fs,
     os::unix::ffi::OsStrExt,
@@ -44,7 +45,9 @@ pub(crate) async fn run(client: &mut Client, mut args: Args) -> anyhow::Result<u
     let folder = client.state.folder(&server);
     let to = client.storage_over(&server, args.transfer.connections()).await?;
     let target = Place::find(&to, &folder, &target.path, sources.len()).await?;
-    let jobs = sources.into_iter().map(|source| source.job(&to, &target)).collect::<anyhow::Result<_>>()?;
+    let mut folders = HashMap::new();
+    let jobs = sources.into_iter().map(|source| source.job(&mut folders, &to, &target));
+    let jobs = jobs.collect::<anyhow::Result<_>>()?;
     args.transfer.run("put", jobs, &client.global).await
 }
 
@@ -112,10 +115,20 @@ impl Source {
         Ok(Self { folder, file, name: named, is_folder })
     }
 
-    fn job(self, to: &Arc<dyn Storage>, target: &Place) -> anyhow::Result<Job> {
+    /// Each folder is opened once, however much of it is put.
+    fn job(
+        self,
+        folders: &mut HashMap<PathBuf, Arc<dyn Storage>>,
+        to: &Arc<dyn Storage>,
+        target: &Place,
+    ) -> anyhow::Result<Job> {
         let source = self.file.as_ref().map_or(Ok(RemotePath::root()), |file| RemotePath::root().join(file))?;
+        let from = match folders.get(&self.folder) {
+            Some(from) => from.clone(),
+            None => folders.entry(self.folder.clone()).or_insert(local(&self.folder)?).clone(),
+        };
         Ok(Job {
-            from: local(&self.folder)?,
+            from,
             source,
             is_folder: self.is_folder,
             to: to.clone(),
@@ -163,5 +176,26 @@ impl Place {
             Some(name) if self.is_folder => Ok(self.path.join(name)?),
             _ => Ok(self.path.clone()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However many files of it are named: each folder takes a file handle.
+    #[test]
+    fn a_folder_is_opened_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = |name: &str| Source {
+            folder: folder.path().into(),
+            file: Name::new(name).ok(),
+            name: Name::new(name).ok(),
+            is_folder: false,
+        };
+        let place = Place { path: RemotePath::root(), is_folder: true, parents: false };
+        let (to, mut folders) = (local(folder.path()).unwrap(), HashMap::new());
+        let [one, other] = ["a", "b"].map(|name| source(name).job(&mut folders, &to, &place).unwrap());
+        assert!(Arc::ptr_eq(&one.from, &other.from));
     }
 }

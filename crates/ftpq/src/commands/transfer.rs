@@ -30,8 +30,8 @@ pub(crate) struct TransferArgs {
     #[arg(long)]
     no_clobber: bool,
     /// Files in flight at the most, and parts of each large file
-    #[arg(short = 'j', long, default_value_t = 64, value_name = "N",
-        value_parser = clap::value_parser!(u32).range(1..=256))]
+    #[arg(short = 'j', long, default_value_t = 512, value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=1024))]
     parallel: u32,
     /// Connections to spread over; more than 1 pays only where both sides have cores to spare
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16))]
@@ -54,6 +54,17 @@ pub(crate) struct Job {
     /// Make missing folders above the target.
     pub(crate) parents: bool,
     pub(crate) prefix: Prefix,
+}
+
+impl Job {
+    /// Whether both are files that can be copied side by side. Those of one folder have names of their own:
+    /// of others, the last one to be named stays.
+    fn goes_with(&self, other: &Job) -> bool {
+        let same = Arc::ptr_eq(&self.from, &other.from) && Arc::ptr_eq(&self.to, &other.to);
+        let same = same && self.source.parent() == other.source.parent();
+        let files = !self.is_folder && !other.is_folder;
+        same && files && self.parents == other.parents && self.prefix == other.prefix
+    }
 }
 
 impl TransferArgs {
@@ -87,20 +98,25 @@ impl TransferArgs {
         let bars = Arc::new(Bars::new(global.quiet));
         let mut all = Summary::default();
         let alone = jobs.len() == 1;
-        for job in jobs {
-            match self.copy(job, bars.clone()).await {
-                Ok(one) => add(&mut all, one),
-                Err(error) if alone || error.is_fatal() => {
-                    bars.abandon();
-                    let code = exit::code_of_status(error.status());
-                    let message = bars.describe(&error) + hint(&error);
-                    return Err(Ended::with(code, message));
-                }
-                Err(error) => {
-                    all.failed += 1;
-                    bars.report(&error);
-                }
+        let mut ended = |copied| match copied {
+            Ok(one) => {
+                add(&mut all, one);
+                Ok(())
             }
+            Err(error) if alone || CopyError::is_fatal(&error) => {
+                bars.abandon();
+                let code = exit::code_of_copy(&error);
+                let message = bars.describe(&error) + hint(&error);
+                Err(Ended::with(code, message))
+            }
+            Err(error) => {
+                all.failed += 1;
+                bars.report(&error);
+                Ok(())
+            }
+        };
+        for jobs in jobs.chunk_by(Job::goes_with) {
+            self.copy(jobs, &bars, &mut ended).await?;
         }
         bars.finish(done, &all);
         Ok(if all.failed + all.skipped > 0 { exit::PARTIAL } else { exit::OK })
@@ -121,13 +137,23 @@ impl TransferArgs {
         }
     }
 
-    async fn copy(&self, job: Job, bars: Arc<Bars>) -> Result<Summary, CopyError> {
-        let options = self.options(job.parents);
-        bars.set_prefix(job.prefix);
-        let copy = Copy::new(job.from, job.to, options, bars);
-        match job.is_folder {
-            true => copy.tree(&job.source, &job.target).await,
-            false => copy.file(&job.source, &job.target).await,
+    /// Copies jobs that go together: a folder alone, or files.
+    async fn copy(
+        &self,
+        jobs: &[Job],
+        bars: &Arc<Bars>,
+        ended: &mut impl FnMut(Result<Summary, CopyError>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let Some(first) = jobs.first() else { return Ok(()) };
+        bars.set_prefix(first.prefix.clone());
+        let copy = Copy::new(first.from.clone(), first.to.clone(), self.options(first.parents), bars.clone());
+        match jobs {
+            [job] if job.is_folder => ended(copy.tree(&job.source, &job.target).await),
+            [job] => ended(copy.file(&job.source, &job.target).await),
+            jobs => {
+                let paths = jobs.iter().map(|job| (job.source.clone(), job.target.clone()));
+                copy.files(paths.collect(), ended).await
+            }
         }
     }
 }

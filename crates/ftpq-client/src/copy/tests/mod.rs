@@ -63,6 +63,8 @@ struct Cutting {
     error: fn() -> CallError,
     /// Before each page of a listing but the first.
     pause: Duration,
+    /// Before each file.
+    slow: Duration,
     /// What was done to which path, as it was done.
     done: Mutex<Vec<(&'static str, RemotePath)>>,
     seen: Arc<Mutex<Vec<Seen>>>,
@@ -81,6 +83,7 @@ impl Cutting {
             cuts: Arc::new(Mutex::new(cuts)),
             error: || CallError::Closed(Closed::TimedOut),
             pause: Duration::ZERO,
+            slow: Duration::ZERO,
             done: Mutex::default(),
             seen: Arc::default(),
             other: Arc::default(),
@@ -167,6 +170,7 @@ impl Storage for Cutting {
     }
 
     async fn create(&self, path: &RemotePath, file: NewFile) -> Result<Box<dyn Upload>, StorageError> {
+        sleep(self.slow).await;
         self.check(path, Cut::Create)?;
         self.done.lock().unwrap().push(("file", path.clone()));
         let upload = self.files.create(path, file).await?;
@@ -410,6 +414,100 @@ async fn a_file_that_never_gets_further_is_given_up() {
     let ended = tokio::time::timeout(10 * OPTIONS.retry_for, copy.file(&path, &path)).await;
     assert_eq!(ended.expect("an end").unwrap_err().status(), Status::Unavailable);
     assert_eq!(fs::read_dir(to.path()).unwrap().count(), 0);
+}
+
+/// For all that is left alone the target was asked.
+#[tokio::test(start_paused = true)]
+async fn to_leave_files_alone_is_progress() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for i in 0..100 {
+        for folder in [&from, &to] {
+            // Without bytes, which would be progress by themselves.
+            fs::write(folder.path().join(format!("f{i}")), b"").unwrap();
+        }
+    }
+    let mut target = Cutting::new(to.path(), &[]);
+    Arc::get_mut(&mut target).unwrap().slow = OPTIONS.retry_for / 2;
+    let options = Options { keep_existing: true, ..OPTIONS };
+    let source = Arc::new(LocalFs::open(from.path()).unwrap());
+    // Whichever comes last is cut.
+    let (cuts, done) = (target.cuts.clone(), target.clone());
+    tokio::spawn(async move {
+        while done.done.lock().unwrap().len() < 80 {
+            sleep(Duration::from_secs(1)).await;
+        }
+        cuts.lock().unwrap().extend((0..100).map(|i| ((format!("f{i}"), Cut::Create), 1)));
+    });
+    let copy = Copy::new(source, target.clone(), options, Arc::new(()));
+    let summary = copy.tree(&RemotePath::root(), &RemotePath::root()).await.unwrap();
+    assert_eq!((summary.kept, summary.failed), (100, 0));
+    assert!(target.cuts.lock().unwrap().values().any(|left| *left == 0), "nothing was cut");
+}
+
+#[tokio::test(start_paused = true)]
+async fn files_that_are_named_are_copied_side_by_side() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let paths: Vec<(RemotePath, RemotePath)> =
+        (0..40).map(|i| (format!("f{i}").parse().unwrap(), format!("g{i}").parse().unwrap())).collect();
+    for (index, (source, _)) in paths.iter().enumerate().filter(|(index, _)| *index != 7) {
+        fs::write(from.path().join(source.name().unwrap().to_string()), vec![1; index * 100_000]).unwrap();
+    }
+    let mut target = Cutting::new(to.path(), &[]);
+    Arc::get_mut(&mut target).unwrap().slow = Duration::from_secs(10);
+    let copy = Copy::new(Arc::new(LocalFs::open(from.path()).unwrap()), target, OPTIONS, Arc::new(()));
+    let (began, mut failed, mut files) = (tokio::time::Instant::now(), 0, 0);
+    let count = |copied: Result<Summary, CopyError>| {
+        copied.map_or_else(|_| failed += 1, |one| files += one.files);
+        Ok::<_, CopyError>(())
+    };
+    copy.files(paths, count).await.unwrap();
+    assert_eq!((files, failed), (39, 1));
+    // The clock is one that only sleeping moves.
+    assert!(began.elapsed() < Duration::from_secs(20 * 10), "one after the other");
+    assert_eq!(copy.memory.available_permits(), crate::limits::BUFFERS_KIB as usize);
+}
+
+#[test]
+fn a_file_that_is_too_large_fails_alone() {
+    let path = "f".parse().unwrap();
+    let failed = |problem: Problem| Side::Target.of(StorageError::new(&path, problem)).is_fatal();
+    assert!(!failed(rustix::io::Errno::FBIG.into()));
+    assert!(failed(rustix::io::Errno::NOSPC.into()));
+}
+
+/// Where there was no connection, nothing can have been made.
+#[tokio::test(start_paused = true)]
+async fn a_link_that_was_there_stays_an_error_if_nothing_was_asked() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for folder in [&from, &to] {
+        std::os::unix::fs::symlink("target", folder.path().join("a")).unwrap();
+    }
+    let mut target = Cutting::new(to.path(), &[("a", Cut::Create, 2)]);
+    Arc::get_mut(&mut target).unwrap().error = || CallError::Connect(Arc::new(ConnectError::NoAnswer));
+    let copy = Copy::new(Arc::new(LocalFs::open(from.path()).unwrap()), target, OPTIONS, Arc::new(()));
+    let summary = copy.tree(&RemotePath::root(), &RemotePath::root()).await.unwrap();
+    assert_eq!((summary.links, summary.failed), (0, 1));
+}
+
+/// Folders are listed before it is their turn, and what that brings is the same.
+#[tokio::test(start_paused = true)]
+async fn folders_are_listed_ahead() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for i in 0..40 {
+        fs::create_dir_all(from.path().join(format!("{i}/below"))).unwrap();
+        (0..300).for_each(|file| fs::write(from.path().join(format!("{i}/{file}")), b"").unwrap());
+        fs::write(from.path().join(format!("{i}/below/f")), b"x").unwrap();
+    }
+    // One is cut while it is listed early, and once more in its turn.
+    let mut source = Cutting::new(from.path(), &[("3", Cut::List, 2)]);
+    let pause = Duration::from_secs(10);
+    Arc::get_mut(&mut source).unwrap().pause = pause;
+    let copy = Copy::new(source, Arc::new(LocalFs::open(to.path()).unwrap()), OPTIONS, Arc::new(()));
+    let began = tokio::time::Instant::now();
+    let summary = copy.tree(&RemotePath::root(), &RemotePath::root()).await.unwrap();
+    assert_eq!((summary.files, summary.folders, summary.failed), (40 * 301, 81, 0));
+    // Each folder has more than one page, but for those below.
+    assert!(began.elapsed() < pause * 40, "one after the other");
 }
 
 /// Only a lost reply leaves a doubt whether the file is this copy's own.

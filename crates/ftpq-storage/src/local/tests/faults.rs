@@ -8,7 +8,10 @@ use std::{
     },
 };
 
-use rustix::io::Errno;
+use rustix::{
+    fs::{AtFlags, statat},
+    io::Errno,
+};
 
 use super::{staging::BODY, sys::Call, *};
 use crate::Publish;
@@ -259,9 +262,13 @@ impl sys::Hook for Fail {
                 (Fault::Half, _) => {}
             }
         }
-        if let Call::Linkat { name: b"f", .. } | Call::Renameat { to: b"f", .. } = call {
-            self.named.store(true, Ordering::SeqCst);
-        }
+        let names = match call {
+            // Where something stands, this call fails by itself.
+            Call::Linkat { folder, name: b"f", .. } => statat(folder, "f", AtFlags::SYMLINK_NOFOLLOW).is_err(),
+            Call::Renameat { to: b"f", .. } => true,
+            _ => false,
+        };
+        self.named.fetch_or(names, Ordering::SeqCst);
         Ok(most)
     }
 }

@@ -157,7 +157,13 @@ impl Storage for Remote {
             Ok(call)
         };
         let call = begin.await.map_err(|error| remote(path, error))?;
-        Ok(Box::new(RemoteListing { path: path.clone(), call: Some(call), names: self.names.clone(), taken: 0 }))
+        Ok(Box::new(RemoteListing {
+            path: path.clone(),
+            call: Some(call),
+            names: self.names.clone(),
+            taken: 0,
+            itself: false,
+        }))
     }
 
     async fn open(&self, path: &RemotePath) -> Result<Box<dyn Reader>, StorageError> {
@@ -289,6 +295,7 @@ struct RemoteListing {
     names: Arc<Names>,
     /// How many names it has brought.
     taken: u64,
+    itself: bool,
 }
 
 impl Drop for RemoteListing {
@@ -311,7 +318,10 @@ impl Listing for RemoteListing {
                     self.taken += page.len() as u64;
                     Ok(Some(page))
                 }
-                Part::Reply(_) => Ok(None),
+                Part::Reply(value) => {
+                    self.itself = !decode::<list::Listed>(&value)?.folder;
+                    Ok(None)
+                }
                 Part::Head(_) => Err(CallError::Unexpected("a body")),
             }
         };
@@ -320,6 +330,10 @@ impl Listing for RemoteListing {
             self.call = None;
         }
         Ok(page)
+    }
+
+    fn is_itself(&self) -> bool {
+        self.itself
     }
 }
 

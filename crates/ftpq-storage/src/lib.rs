@@ -130,6 +130,12 @@ pub trait Storage: Send + Sync + 'static {
 pub trait Listing: Send {
     /// The next entries, at most [`ftpq_proto::limits::LIST_PAGE_MAX`]; `None` after the last.
     async fn next_page(&mut self) -> Result<Option<Vec<Entry>>, StorageError>;
+
+    /// After the last page: whether the one entry was what stands at the path itself, which is no folder. A server
+    /// lists files, too.
+    fn is_itself(&self) -> bool {
+        false
+    }
 }
 
 /// A file being read at one version.

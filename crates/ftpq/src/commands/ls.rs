@@ -113,11 +113,14 @@ async fn list(
     let mut sorting = !args.json;
     // Set when the listing is of `path` itself: the folder that it lies in.
     let mut lies_in = None;
-    while let Some(page) = listing.next_page().await? {
-        if is_itself(storage, path, &page).await? {
+    let mut page = listing.next_page().await?;
+    while let Some(entries) = page {
+        // Only the end of the listing tells.
+        let next = if may_be_itself(path, &entries) { Some(listing.next_page().await?) } else { None };
+        if listing.is_itself() {
             lies_in = Some(path.parent());
         }
-        for entry in page {
+        for entry in entries {
             let Some(name) = &entry.name else { continue };
             if !args.all && lies_in.is_none() && name.as_bytes().starts_with(b".") {
                 continue;
@@ -136,18 +139,21 @@ async fn list(
         if !sorting {
             print(&mut shown, lies_in.as_ref().unwrap_or(path), args)?;
         }
+        page = match next {
+            Some(next) => next,
+            None => listing.next_page().await?,
+        };
     }
     folders.sort_by(|a, b| b.cmp(a));
     print(&mut shown, lies_in.as_ref().unwrap_or(path), args)?;
     Ok(folders)
 }
 
-/// Whether a page is what LIST answers about anything but a folder: its own entry, which is shown as
+/// Whether a page looks like what LIST answers about anything but a folder: its own entry, which is shown as
 /// typed, hidden or not. A folder that holds nothing but a thing of its own name looks the same.
-async fn is_itself(storage: &Arc<dyn Storage>, path: &RemotePath, page: &[Entry]) -> anyhow::Result<bool> {
-    let [entry] = page else { return Ok(false) };
-    let same = entry.name.is_some() && entry.name == path.name() && entry.kind != Kind::Folder;
-    Ok(same && storage.stat(path).await?.kind != Kind::Folder)
+fn may_be_itself(path: &RemotePath, page: &[Entry]) -> bool {
+    let [entry] = page else { return false };
+    entry.name.is_some() && entry.name == path.name() && entry.kind != Kind::Folder
 }
 
 fn print(entries: &mut Vec<Entry>, folder: &RemotePath, args: &Args) -> anyhow::Result<()> {

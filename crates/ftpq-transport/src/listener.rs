@@ -10,7 +10,8 @@ use std::{
 use aws_lc_rs::hmac;
 use ftpq_proto::Status;
 use quinn::{
-    AsyncUdpSocket, Endpoint, EndpointConfig, ServerConfig, TokioRuntime, VarInt, crypto::rustls::QuicServerConfig,
+    AsyncUdpSocket, Endpoint, EndpointConfig, ServerConfig, TokioRuntime, ValidationTokenConfig, VarInt,
+    crypto::rustls::QuicServerConfig,
 };
 use quinn_proto::HashedConnectionIdGenerator;
 use tokio::time::timeout;
@@ -64,6 +65,10 @@ impl Listener {
     pub fn on(bound: BoundSocket, identity: &Identity) -> Result<Self, BindError> {
         let BoundSocket { socket, address } = bound;
         let mut config = ServerConfig::with_crypto(crypto(identity)?);
+        // Clients keep no tokens for their next connection: Retry asks them to prove their address when need be.
+        let mut tokens = ValidationTokenConfig::default();
+        tokens.sent(0);
+        config.validation_token_config(tokens);
         config
             .max_incoming(tuning::INCOMING_MAX)
             .incoming_buffer_size(tuning::INCOMING_BUFFER)

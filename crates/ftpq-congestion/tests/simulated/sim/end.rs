@@ -9,7 +9,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use quinn_proto::{
     AckFrequencyConfig, ClientConfig, Connection, ConnectionHandle, DatagramEvent, Dir, Endpoint, EndpointConfig,
-    Event, MtuDiscoveryConfig, ServerConfig, StreamEvent, StreamId, TransportConfig,
+    Event, MtuDiscoveryConfig, ServerConfig, StreamEvent, StreamId, TransportConfig, ValidationTokenConfig,
     congestion::{BbrConfig, ControllerFactory, CubicConfig, NewRenoConfig},
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
@@ -311,6 +311,11 @@ fn tls() -> &'static (ClientConfig, ServerConfig) {
         let key = PrivatePkcs8KeyDer::from(key.serialize_der());
         let server = server.with_single_cert(vec![certificate], key.into()).unwrap();
         let client = ClientConfig::new(Arc::new(QuicClientConfig::try_from(client).unwrap()));
-        (client, ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(server).unwrap())))
+        let mut server = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(server).unwrap()));
+        // As ftpq has it, and the same whatever features quinn is built with.
+        let mut tokens = ValidationTokenConfig::default();
+        tokens.sent(0);
+        server.validation_token_config(tokens);
+        (client, server)
     })
 }

@@ -315,6 +315,7 @@ mod tests {
         assert_eq!(bad_lines("crates/ftpq-server/src/server.rs", "use quinn::Endpoint;\nlet quinnell = 1;"), [2]);
         assert_eq!(bad_lines("crates/ftpq-server/src/server.rs", "use quinn_proto::VarInt;"), [2]);
         assert!(bad_lines("crates/ftpq-transport/src/stream.rs", "use quinn::Endpoint;").is_empty());
+        assert!(bad_lines("crates/ftpq-congestion/src/lib.rs", "use quinn_proto::RttEstimator;").is_empty());
     }
 
     #[test]

@@ -10,6 +10,9 @@ use sim::{Algorithm, Flow, run, scenarios};
 
 fn main() {
     let part = std::env::args().nth(1).unwrap_or_default();
+    if part == "seeds" {
+        return seeds();
+    }
     one_flow(&part);
     two_flows(&part);
     returns(&part);
@@ -17,6 +20,26 @@ fn main() {
 
 fn ours() -> Algorithm {
     Algorithm::Ours(Config::default())
+}
+
+fn seeds() {
+    for name in [
+        "300 Mbit/s, 50 ms, 0.1 % loss",
+        "300 Mbit/s, 50 ms, 1 % loss",
+        "300 Mbit/s, 150 ms, 0.5 % loss",
+        "100 Mbit/s, 50 ms, 1 % loss",
+        "100 Mbit/s, 50 ms, 5 % loss",
+        "1 Gbit/s, 20 ms, 0.1 % loss",
+        "2 Mbit/s, 60 ms, 2 % loss",
+    ] {
+        print!("{name}:");
+        for seed in 1..=10 {
+            let mut s = scenarios::one(name);
+            s.link.seed = seed;
+            print!(" {:.1}", s.run(ours()).goodput());
+        }
+        println!();
+    }
 }
 
 fn one_flow(part: &str) {

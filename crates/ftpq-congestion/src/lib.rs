@@ -112,6 +112,6 @@ impl Report {
     }
 }
 
-/// 32 datagrams of 1,452 bytes: less than a quarter of what one web page's connections send at once, and two
-/// round trips faster than the 10 of RFC 9002. quinn's pacer spreads them over the first round trip.
+/// 32 datagrams of 1,452 bytes: up to two round trips faster than the ten of RFC 9002. quinn's pacer spreads
+/// them over the first round trip.
 pub const INITIAL_WINDOW: u64 = 32 * 1452;

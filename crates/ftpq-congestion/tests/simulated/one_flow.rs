@@ -3,7 +3,7 @@
 use ftpq_congestion::{Config, Phase};
 
 use crate::sim::{
-    Algorithm, Outcome,
+    Algorithm, App, Outcome,
     scenarios::{Scenario, one, seconds},
 };
 
@@ -84,6 +84,16 @@ fn an_application_that_sends_little_teaches_nothing_wrong() {
         let rate = outcome.rate(0, seconds(from), seconds(to));
         assert!(rate > 88.0, "{name}: {rate}");
     }
+}
+
+#[test]
+fn the_rate_of_the_path_is_known_although_the_application_slows_down() {
+    let mut scenario = one("1 Gbit/s, 20 ms, 0.1 % loss");
+    (scenario.file, scenario.limit) = (0.0, 4.0);
+    scenario.app = App::Fade { from: seconds(0.5), rate: 100e3 };
+    let report = ours(&scenario).flows[0].report.unwrap();
+    let mbit = report.remember().unwrap().bandwidth as f64 * 8e-6;
+    assert!(mbit > 900.0, "{mbit}");
 }
 
 #[test]

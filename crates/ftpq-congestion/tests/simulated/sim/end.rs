@@ -34,6 +34,8 @@ pub(crate) enum App {
     Slow { rate: f64, until: Duration },
     /// Not between these moments.
     Pause { from: Duration, until: Duration },
+    /// Only so many bytes per second from a moment on.
+    Fade { from: Duration, rate: f64 },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -59,6 +61,8 @@ pub(super) struct Ends {
     written: u64,
     read: u64,
     writes_at: Option<Duration>,
+    /// Bytes written before the application became slow.
+    faded: Option<u64>,
 }
 
 /// Bytes that the application hands over at once.
@@ -93,6 +97,7 @@ impl Ends {
             written: 0,
             read: 0,
             writes_at: None,
+            faded: None,
         }
     }
 
@@ -167,7 +172,7 @@ impl Ends {
         let next = match self.flow.app {
             App::Bulk => return None,
             App::Slow { until, .. } if since >= until => return None,
-            App::Slow { .. } => since + Duration::from_millis(5),
+            App::Slow { .. } | App::Fade { .. } => since + Duration::from_millis(5),
             App::Pause { until, .. } if since >= until => return None,
             App::Pause { until, .. } => until,
         };
@@ -232,6 +237,10 @@ impl Ends {
                 (rate * since.saturating_sub(self.flow.start).as_secs_f64()) as u64
             }
             App::Pause { from, until } if (from..until).contains(&since) => 0,
+            App::Fade { from, rate } if since >= from => {
+                let before = *self.faded.get_or_insert(self.written);
+                before + (rate * (since - from).as_secs_f64()) as u64
+            }
             _ => u64::MAX,
         };
         let budget = budget.min(self.flow.bytes);
@@ -292,12 +301,17 @@ fn transport(congestion: Arc<dyn ControllerFactory + Send + Sync>) -> TransportC
     config
 }
 
-/// Keys of a fixed size, so that the handshake has one too.
+/// A key that is always the same, so that the handshake is always as long.
 fn tls() -> &'static (ClientConfig, ServerConfig) {
     static TLS: OnceLock<(ClientConfig, ServerConfig)> = OnceLock::new();
     TLS.get_or_init(|| {
-        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
-        let certificate = rcgen::CertificateParams::new(vec!["server".into()]).unwrap().self_signed(&key).unwrap();
+        // PKCS #8 of an Ed25519 key that is no secret.
+        let mut key = b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20".to_vec();
+        key.extend([7; 32]);
+        let key = rcgen::KeyPair::try_from(key).unwrap();
+        let mut certificate = rcgen::CertificateParams::new(vec!["server".into()]).unwrap();
+        certificate.serial_number = Some(1.into());
+        let certificate = certificate.self_signed(&key).unwrap();
         let certificate = CertificateDer::from(certificate);
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut roots = rustls::RootCertStore::empty();

@@ -189,7 +189,8 @@ async fn trickled_con(connection: Connection) {
 async fn half_requests(connection: Connection) {
     let list = request("LIST", cbor!({ "path" => "/" }).unwrap());
     let streams = all_streams(&connection, &list[..list.len() / 2]).await;
-    assert!(streams.len() >= 4, "{}", streams.len());
+    // Four are granted where memory is short, and CON's may not be free yet.
+    assert!(streams.len() >= 3, "{}", streams.len());
     for (_send, mut recv) in streams {
         let answer = response(&mut recv).await;
         assert!(

@@ -16,6 +16,8 @@ pub(crate) struct Cruise {
     after: u64,
     /// Rounds in which no queue showed, one after the other.
     eager: u32,
+    /// Rounds to go in which a longer queue may be our own doing.
+    grown: u32,
     /// Rounds to go in which the window grows slowly.
     gentle: u32,
     /// Rounds with far more of a queue than is ours.
@@ -65,7 +67,9 @@ const SHARE_MIN: u64 = 4;
 const SHARE_CAPPED_MIN: u64 = 6;
 /// Growth of the window after one, two and three rounds without a queue. After more it doubles, as at the start.
 const EAGER: [f64; 3] = [1.05, 1.25, 1.5];
-/// Such rounds that do not count where a queue overflowed lately.
+/// Rounds after such growth until its queue has been seen and corrected.
+const GROWN: u32 = 4;
+/// Rounds without a queue that do not count where a queue overflowed lately.
 const EAGER_CAPPED: u32 = 4;
 /// What is left of the window after a loss in a queue that is not ours alone.
 const SHARED_BETA: f64 = 0.7;
@@ -82,6 +86,7 @@ impl Cruise {
             step: Step::Steady(STEADY),
             after: 0,
             eager: 0,
+            grown: 0,
             gentle: 0,
             crowded: 0,
             deep: false,
@@ -142,6 +147,7 @@ impl Bulk {
     }
 
     pub(crate) fn cruise_round(&mut self, now: Instant) {
+        self.cruise.grown = self.cruise.grown.saturating_sub(1);
         match self.cruise.step {
             Step::Draining(rounds) if rounds > 1 => self.cruise.step = Step::Draining(rounds - 1),
             Step::Draining(_) => {
@@ -254,6 +260,7 @@ impl Bulk {
                 return self.window;
             };
             self.cruise.eager = self.cruise.eager.saturating_add(1);
+            self.cruise.grown = GROWN;
             return target.max((self.window as f64 * gain) as u64);
         }
         self.cruise.eager = 0;
@@ -281,7 +288,7 @@ impl Bulk {
             // Our own queue would not be as long.
             let ours = min_rtt / (2 * EMPTY_PART) + self.model.delay(share) * 5 / 4;
             let unexpected = round.lost > self.model.ledger.expected(self.window, self.mtu);
-            if unexpected && self.model.recent_rtt() > min_rtt + ours {
+            if unexpected && self.cruise.grown == 0 && self.model.recent_rtt() > min_rtt + ours {
                 self.cruise.answered = now;
                 self.cruise.gentle = GENTLE;
                 self.cruise.after = self.cruise.after.min((self.window as f64 * SHARED_BETA) as u64);

@@ -24,10 +24,17 @@ pub(super) struct Version {
     len: u64,
     modified: SystemTime,
     changed: SystemTime,
-    pub(super) inode: u64,
+    inode: u64,
+    /// The number of a file that was removed is soon another's.
+    born: Option<SystemTime>,
 }
 
 impl Version {
+    /// Which file it is.
+    pub(super) fn file(&self) -> (u64, Option<SystemTime>) {
+        (self.inode, self.born)
+    }
+
     /// How long ago it changed, in contents or otherwise. A time to come, by another clock, is long ago.
     pub(super) fn age(&self, now: SystemTime) -> Duration {
         now.duration_since(self.changed).unwrap_or(Duration::MAX)
@@ -145,7 +152,7 @@ impl AccessFile {
         };
         #[cfg(not(unix))]
         let (changed, inode) = (meta.modified()?, 0);
-        Ok(Some(Version { len: meta.len(), modified: meta.modified()?, changed, inode }))
+        Ok(Some(Version { len: meta.len(), modified: meta.modified()?, changed, inode, born: meta.created().ok() }))
     }
 }
 

@@ -232,8 +232,8 @@ impl Current {
 /// Whether another file has taken the place of the one before, as ftpq does it: it was written before. An editor that
 /// makes a new one there and writes it then begins with nothing.
 fn is_whole(text: &str, version: Option<Version>, before: Option<Version>) -> bool {
-    let inode = |version: Version| version.inode;
-    text.ends_with('\n') && version.map(inode) != before.map(inode)
+    let file = |version: Version| version.file();
+    text.ends_with('\n') && version.map(file) != before.map(file)
 }
 
 /// Whether nobody seems to be writing any more.

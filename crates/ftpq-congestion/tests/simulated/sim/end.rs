@@ -13,7 +13,10 @@ use quinn_proto::{
     congestion::{BbrConfig, ControllerFactory, CubicConfig, NewRenoConfig},
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use rustls::{
+    crypto::{CryptoProvider, aws_lc_rs},
+    pki_types::{CertificateDer, PrivatePkcs8KeyDer},
+};
 
 use super::Flow;
 
@@ -313,7 +316,10 @@ fn tls() -> &'static (ClientConfig, ServerConfig) {
         certificate.serial_number = Some(1.into());
         let certificate = certificate.self_signed(&key).unwrap();
         let certificate = CertificateDer::from(certificate);
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let provider = Arc::new(CryptoProvider {
+            kx_groups: vec![aws_lc_rs::kx_group::X25519MLKEM768], // ftpq's first choice, and the longest
+            ..aws_lc_rs::default_provider()
+        });
         let mut roots = rustls::RootCertStore::empty();
         roots.add(certificate.clone()).unwrap();
         let versions = &[&rustls::version::TLS13];

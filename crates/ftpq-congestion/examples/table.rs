@@ -1,5 +1,5 @@
 //! Prints what each controller makes of each scenario: the tables in `docs/congestion.md`.
-//! An argument selects scenarios by a part of their names.
+//! An argument selects scenarios by a part of their names; `seeds` shows what ten rolls of the dice make of some.
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::indexing_slicing)]
 
 #[path = "../tests/simulated/sim/mod.rs"]

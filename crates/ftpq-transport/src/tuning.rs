@@ -174,17 +174,21 @@ fn common(peer: IpAddr, traffic: &Traffic) -> TransportConfig {
 
 /// Sets how large datagrams are. Returns the size at the start.
 fn datagrams(config: &mut TransportConfig, peer: IpAddr, wanted: Option<u16>) -> u16 {
+    if let Some(wanted) = wanted {
+        let wanted = wanted.clamp(MTU_MIN, MTU_MAX);
+        config.initial_mtu(wanted).mtu_discovery_config(None);
+        return wanted;
+    }
     let link = link_mtu(peer).unwrap_or(MTU).clamp(MTU_MIN, MTU_MAX);
     let mut discovery = MtuDiscoveryConfig::default();
     discovery.upper_bound(link).black_hole_cooldown(MTU_AGAIN);
-    let (start, discovery) = match wanted {
-        Some(wanted) => (wanted.clamp(MTU_MIN, MTU_MAX), None),
-        // There is no path behind that link.
-        None if peer.is_loopback() => (link, Some(discovery)),
-        None => (MTU_MIN, Some(discovery)),
-    };
-    config.initial_mtu(start).mtu_discovery_config(discovery);
-    start
+    if peer.is_loopback() {
+        // A step of more than half of the way makes quinn try the link's own size first, and settle for the
+        // least where that fails: there is no path behind this link, or a relay that nobody knows.
+        discovery.minimum_change((link - MTU_MIN) / 2 + 1);
+    }
+    config.initial_mtu(MTU_MIN).mtu_discovery_config(Some(discovery));
+    MTU_MIN
 }
 
 fn congestion(peer: IpAddr, traffic: &Traffic, mtu: u16) -> Arc<dyn ControllerFactory + Send + Sync> {

@@ -66,6 +66,7 @@ struct Shared {
     flows: AtomicU64,
     bytes: AtomicU64,
     bytes_back: AtomicU64,
+    largest: AtomicU64,
     rebinds: AtomicU64,
     stop: AtomicBool,
     sky: Mutex<Sky>,
@@ -122,6 +123,7 @@ impl Relay {
             flows: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             bytes_back: AtomicU64::new(0),
+            largest: AtomicU64::new(0),
             rebinds: AtomicU64::new(0),
             stop: AtomicBool::new(false),
             sky: Mutex::new(Sky::new(weather, seed)),
@@ -153,6 +155,11 @@ impl Relay {
     /// Bytes that came from the server.
     pub(crate) fn bytes_back(&self) -> u64 {
         self.shared.bytes_back.load(Ordering::SeqCst)
+    }
+
+    /// Bytes of the largest datagram that arrived at the server.
+    pub(crate) fn largest(&self) -> u64 {
+        self.shared.largest.load(Ordering::SeqCst)
     }
 
     /// How often a flow got another port.
@@ -237,7 +244,10 @@ impl Flow {
     fn send(&self, way: Way, bytes: &[u8], shared: &Shared) {
         // A full socket loses datagrams, as networks do.
         let _ = match way {
-            Way::ToServer => self.back.send(bytes),
+            Way::ToServer => {
+                shared.largest.fetch_max(bytes.len() as u64, Ordering::SeqCst);
+                self.back.send(bytes)
+            }
             Way::ToClient => shared.front.send_to(bytes, self.client),
         };
     }

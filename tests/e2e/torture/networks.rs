@@ -73,6 +73,23 @@ fn t23_a_network_from_hell() {
     }
 }
 
+/// Whoever connects to loopback may meet a relay to a network there.
+#[test]
+fn t23_a_relay_on_loopback_that_carries_what_an_ethernet_does() {
+    let mut torture = Torture::of("t23");
+    let world = World::serving();
+    let (up, seed) = (torture.random.bytes(MIB), torture.random.next());
+    fs::write(world.work().join("up"), &up).unwrap();
+    for (mtu, largest) in [(payload(1500), 1200..=1472), (usize::MAX, 60_000..=65_507)] {
+        let relay = Relay::in_weather(world.server().address, Weather { mtu, ..Weather::default() }, seed);
+        let program = world.home_program().args(["put", "-f", "up"]).env("FTPQ_SERVER", relay.address.to_string());
+        // A handshake in datagrams that vanish would not end.
+        program.env("FTPQ_TIMEOUT", "5").spawn().wait().ok();
+        assert!(largest.contains(&relay.largest()), "{mtu}: {}", relay.largest());
+        assert!(fs::read(world.served().join("up")).unwrap() == up);
+    }
+}
+
 /// What fits into an IPv4 packet of `mtu` bytes, behind its header and UDP's.
 fn payload(mtu: usize) -> usize {
     mtu - 28

@@ -134,7 +134,7 @@ impl Thing {
 
 /// Whether this is a file that the client keeps for itself.
 fn own(path: &Path) -> bool {
-    let names = ["home/identity", "home/identity/client.pem", "home/state.json", "home/history"];
+    let names = ["home/identity", "home/identity/client.pem", "home/paths", "home/state.json", "home/history"];
     names.iter().any(|name| path == Path::new(name))
 }
 

@@ -163,6 +163,9 @@ impl Bulk {
 
     /// What a batch of acknowledgements says while doubling.
     fn start_up(&mut self, now: Instant, rtt: Duration, before: u64) {
+        // On a path without a network the pacer's clock is slower than the path: it would keep the window from
+        // ever being seen full.
+        self.set_window(self.window);
         if let Some(window) = self.startup.jump(now, rtt) {
             self.set_window(self.window.max(window));
             return;

@@ -112,6 +112,6 @@ impl Report {
     }
 }
 
-/// 32 datagrams of 1,452 bytes: up to two round trips faster than the ten of RFC 9002. quinn's pacer spreads
+/// 48 datagrams of 1,452 bytes: up to two round trips faster than the ten of RFC 9002. quinn's pacer spreads
 /// them over the first round trip.
-pub const INITIAL_WINDOW: u64 = 32 * 1452;
+pub const INITIAL_WINDOW: u64 = 48 * 1452;

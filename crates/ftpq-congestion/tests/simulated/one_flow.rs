@@ -74,7 +74,17 @@ fn fast_and_slow_and_far() {
     check("10 Mbit/s, 600 ms", 7.8, 2.0);
     check("10 Mbit/s, 600 ms, 1 % loss", 7.5, 2.0);
     check("2 Mbit/s, 60 ms, 2 % loss", 1.5, 8.0);
-    check("64 kbit/s, 200 ms, buffer 4", 0.045, 30.0); // the initial window alone is six seconds' worth
+    check("64 kbit/s, 200 ms, buffer 4", 0.045, 35.0); // the initial window alone is nine seconds' worth
+}
+
+/// Where the pacer never lets the window be full, it must grow all the same.
+#[test]
+fn the_start_does_not_matter_where_there_is_no_network() {
+    for packets in [10, 32, 64, 128] {
+        let config = Config { initial_window: packets * 1452, ..Config::default() };
+        let goodput = one("10 Gbit/s, 0.2 ms").run(Algorithm::Ours(config)).goodput();
+        assert!(goodput > 8_000.0, "{packets}: {goodput}");
+    }
 }
 
 #[test]

@@ -67,13 +67,9 @@ impl Stagings {
         self.forget_idle();
         self.lock().make_room(file.owner);
         let target = Target::find(root, path, file.parents)?;
-        target.check(file.overwrite, file.same.map(|_| file.extents.size()))?;
-        if let Some(same) = file.same
-            && target.holds(file.extents.size(), same, wanted)?
-        {
+        if is_there(&target, file, wanted)? {
             return Ok(None);
         }
-        target.check(file.overwrite, None)?;
         // Of two that begin the same at once, the second takes over from the first.
         let name = staged_name(&target.name, file)?;
         let _turn = self.turn(&name);
@@ -85,6 +81,8 @@ impl Stagings {
                 staged.discard();
                 Arc::new(StagedFile::open(root.sys(), &target, &name, file)?)
             }
+            // It may have been published since: the client never heard of it, and asks again.
+            None if is_there(&target, file, wanted)? => return Ok(None),
             None => {
                 self.sweep_once(&target)?;
                 Arc::new(StagedFile::open(root.sys(), &target, &name, file)?)
@@ -160,6 +158,19 @@ impl Stagings {
     fn lock(&self) -> MutexGuard<'_, List> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether what the target holds is what is to be sent. Anything else there must be for replacing.
+fn is_there(target: &Target, file: &LargeFile, wanted: &Wanted) -> Result<bool, Problem> {
+    let size = file.extents.size();
+    target.check(file.overwrite, file.same.map(|_| size))?;
+    if let Some(same) = file.same
+        && target.holds(size, same, wanted)?
+    {
+        return Ok(true);
+    }
+    target.check(file.overwrite, None)?;
+    Ok(false)
 }
 
 impl List {

@@ -2,11 +2,12 @@
 
 use std::{
     os::unix::fs::{FileExt, MetadataExt, PermissionsExt},
-    sync::{LazyLock, Mutex},
+    sync::{LazyLock, Mutex, mpsc},
 };
 
 use ftpq_proto::{Extents, Hole, Holes};
 use rustix::io::Errno;
+use tokio::sync::oneshot;
 
 use super::{
     faults::{Fail, Which},
@@ -337,6 +338,48 @@ async fn what_another_process_has_just_published_is_left_alone() {
     assert_eq!(second.held(), []);
     assert!(fs::read(folder.path("f")).unwrap() == *BODY);
     assert_eq!(folder.on_disk().len(), 2);
+}
+
+/// The client was cut off and asks again, while the server is still publishing.
+#[tokio::test]
+async fn what_is_published_while_somebody_begins_it_is_not_sent_again() {
+    struct Slow(Mutex<Option<(oneshot::Sender<()>, mpsc::Receiver<()>)>>);
+    impl sys::Hook for Slow {
+        fn call(&self, call: sys::Call<'_>) -> Result<usize, Errno> {
+            if let sys::Call::Fsync { .. } = call
+                && let Some((flushing, go_on)) = self.0.lock().unwrap().take()
+            {
+                flushing.send(()).unwrap();
+                go_on.recv().unwrap();
+            }
+            Ok(usize::MAX)
+        }
+    }
+
+    let mut folder = Folder::new();
+    let slow = Arc::new(Slow(Mutex::default()));
+    folder.hook(slow.clone());
+    let staging = begin(&folder, large()).await;
+    send_all(&*staging).await;
+    let ((flushing, flushes), (go_on, wait)) = (oneshot::channel(), mpsc::channel());
+    *slow.0.lock().unwrap() = Some((flushing, wait));
+    let committed = tokio::spawn({
+        let staging = staging.clone();
+        async move { staging.commit(publish()).await }
+    });
+    flushes.await.unwrap();
+    let again = tokio::spawn({
+        let (storage, same) = (folder.storage.clone(), Some(digest(&BODY)));
+        async move { storage.begin(&remote("f"), LargeFile { same, ..large() }).await }
+    });
+    // It has looked at what is there, and waits for its turn.
+    while folder.storage.staging(&remote("f"), OWNER.into(), staging.id()).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    go_on.send(()).unwrap();
+    committed.await.unwrap().unwrap();
+    assert!(again.await.unwrap().unwrap().is_none());
+    assert_eq!(folder.on_disk(), ["f"]);
 }
 
 /// On a full disk others need the room.

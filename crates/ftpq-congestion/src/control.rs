@@ -170,11 +170,11 @@ impl Bulk {
             self.set_window(self.window.max(window));
             return;
         }
+        if before.saturating_mul(2) < self.window {
+            return; // more would not be used, and the queue is somebody else's
+        }
         if self.startup.queue(self.model.recent_rtt(), self.model.min_rtt(), self.model.jitter) {
             return self.leave_startup(now, Exit::Queue);
-        }
-        if before.saturating_mul(2) < self.window {
-            return; // more would not be used
         }
         if let Resume::Unvalidated { since, window } = self.startup.resume {
             if self.batch.sent.is_some_and(|sent| sent > since) {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use ftpq_congestion::Config;
+use ftpq_congestion::{Config, Phase};
 
 use crate::sim::{
-    Algorithm, Flow, Outcome, run,
+    Algorithm, App, Flow, Outcome, run,
     scenarios::{REMEMBERED, returns, seconds},
 };
 
@@ -57,4 +57,17 @@ fn what_was_learnt_can_be_remembered() {
     let path = fresh.flows[0].report.unwrap().remember().unwrap();
     assert!((33_000_000..38_000_000).contains(&path.bandwidth), "{path:?}");
     assert!((50..55).contains(&path.min_rtt.as_millis()), "{path:?}");
+}
+
+/// As whoever only acknowledges what the other end uploads: that one's queue is not a path that is full.
+#[test]
+fn a_trickle_beside_a_full_queue_teaches_nothing() {
+    let trickle = App::Slow { rate: 50e3, until: seconds(60.0) };
+    let flows = [
+        Flow::new(Algorithm::Cubic).from(seconds(0.2)),
+        Flow { app: trickle, ..Flow::new(Algorithm::Ours(Config::default())) },
+    ];
+    let outcome = run(returns()[0].1.clone(), &flows, seconds(5.0));
+    let report = outcome.flows[1].report.unwrap();
+    assert_eq!((report.phase, report.remember()), (Phase::Startup, None), "{report:?}");
 }

@@ -183,9 +183,9 @@ fn datagrams(config: &mut TransportConfig, peer: IpAddr, wanted: Option<u16>) ->
     let mut discovery = MtuDiscoveryConfig::default();
     discovery.upper_bound(link).black_hole_cooldown(MTU_AGAIN);
     if peer.is_loopback() {
-        // A step of more than half of the way makes quinn try the link's own size first, and settle for the
-        // least where that fails: there is no path behind this link, or a relay that nobody knows.
-        discovery.minimum_change((link - MTU_MIN) / 2 + 1);
+        // No step shorter than three quarters of the way: so quinn tries the link's own size first, and settles
+        // for the least where that fails. There is no path behind this link, or a relay that nobody knows.
+        discovery.minimum_change((link - MTU_MIN) / 4 * 3);
     }
     config.initial_mtu(MTU_MIN).mtu_discovery_config(Some(discovery));
     MTU_MIN

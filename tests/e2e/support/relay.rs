@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     io,
     net::{SocketAddr, UdpSocket},
     sync::{
@@ -82,6 +82,8 @@ struct Sky {
     /// What is under way, by the time when it arrives; the number is different for each.
     under_way: BTreeMap<(Instant, u64), Datagram>,
     number: u64,
+    /// Lengths of those that did not fit.
+    too_long: BTreeSet<usize>,
 }
 
 struct Datagram {
@@ -160,6 +162,11 @@ impl Relay {
     /// Bytes of the largest datagram that arrived at the server.
     pub(crate) fn largest(&self) -> u64 {
         self.shared.largest.load(Ordering::SeqCst)
+    }
+
+    /// Bytes of those datagrams that vanished because they did not fit.
+    pub(crate) fn too_long(&self) -> BTreeSet<usize> {
+        self.shared.sky.lock().unwrap().too_long.clone()
     }
 
     /// How often a flow got another port.
@@ -274,13 +281,24 @@ impl Shared {
 impl Sky {
     fn new(weather: Weather, seed: u64) -> Self {
         let free = [Instant::now(); 2];
-        Self { weather, random: Random::new(seed), free, under_way: BTreeMap::new(), number: 0 }
+        Self {
+            weather,
+            random: Random::new(seed),
+            free,
+            under_way: BTreeMap::new(),
+            number: 0,
+            too_long: BTreeSet::new(),
+        }
     }
 
     /// What arrives of a datagram, and when; `None` is at once.
     fn arrivals<'a>(&mut self, way: Way, bytes: &'a [u8]) -> Vec<(Option<Instant>, Cow<'a, [u8]>)> {
         let Weather { loss, duplicate, reorder, corrupt, delay, rate, mtu, .. } = self.weather;
-        if bytes.len() > mtu || self.random.happens(loss) {
+        if bytes.len() > mtu {
+            self.too_long.insert(bytes.len());
+            return Vec::new();
+        }
+        if self.random.happens(loss) {
             return Vec::new();
         }
         let mut due = None;

@@ -107,6 +107,9 @@ pub const MTU: u16 = 1452;
 /// are the cheapest bytes there are: 1,680 MB/s against 780 with [`MTU`].
 pub const MTU_MAX: u16 = 65_488;
 
+/// Bytes of UDP payload that are worth a question: quinn's own value.
+pub const MTU_STEP: u16 = 20;
+
 /// How soon a larger size is tried again where large packets seemed to vanish. Not a minute, as quinn would: a
 /// burst of losses looks the same.
 pub const MTU_AGAIN: Duration = Duration::from_secs(5);
@@ -183,12 +186,17 @@ fn datagrams(config: &mut TransportConfig, peer: IpAddr, wanted: Option<u16>) ->
     let mut discovery = MtuDiscoveryConfig::default();
     discovery.upper_bound(link).black_hole_cooldown(MTU_AGAIN);
     if peer.is_loopback() {
-        // No step shorter than three quarters of the way: so quinn tries the link's own size first, and settles
-        // for the least where that fails. There is no path behind this link, or a relay that nobody knows.
-        discovery.minimum_change((link - MTU_MIN) / 4 * 3);
+        discovery.minimum_change(loopback_step(link));
     }
     config.initial_mtu(MTU_MIN).mtu_discovery_config(Some(discovery));
     MTU_MIN
+}
+
+/// The shortest step of the search on loopback. Three quarters of the way make quinn try the `link`'s own size
+/// first and settle for the least where that fails: there is no path behind this link, or a relay that nobody
+/// knows. Without any step it would ask for ever.
+fn loopback_step(link: u16) -> u16 {
+    (link.saturating_sub(MTU_MIN) / 4 * 3).max(MTU_STEP)
 }
 
 fn congestion(peer: IpAddr, traffic: &Traffic, mtu: u16) -> Arc<dyn ControllerFactory + Send + Sync> {
@@ -201,5 +209,18 @@ fn congestion(peer: IpAddr, traffic: &Traffic, mtu: u16) -> Arc<dyn ControllerFa
         }
         Congestion::Cubic => Arc::new(CubicConfig::default().initial_window(window).clone()),
         Congestion::Bbr => Arc::new(BbrConfig::default().initial_window(window).clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_asked_once_and_never_for_ever() {
+        // quinn asks for the middle, unless that is too short a step: then for the end.
+        let all = MTU_MAX - MTU_MIN;
+        assert!((all / 2 + 1..=all).contains(&loopback_step(MTU_MAX)));
+        assert!([MTU_MIN, MTU_MIN + 3, MTU_MIN + 30].map(loopback_step).iter().all(|step| *step >= MTU_STEP));
     }
 }

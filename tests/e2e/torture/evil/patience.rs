@@ -187,7 +187,7 @@ fn t14_connections_that_do_not_last() {
     )
     .asked("get goodbye --retry-for 3")
     // Its last word may get lost. What it is asked then, it answers as if it had been restarted.
-    .ends(5, ["*: connecting again", " (try again)"])
+    .ends(5, [": connecting again", "*: connecting again", " (try again)"])
     .asked("get refused --retry-for 3")
     .ends(4, ["closed by the other side: not-authorised"])
     .asked("get unknown --retry-for 3")

@@ -99,7 +99,7 @@ impl LocalReader {
         let hasher = BodyHasher::new(extent);
         let rest = holes.iter().collect::<Vec<_>>().into_iter();
         let cursor = Cursor { sys: sys.clone(), file, opened, start, length, done: 0, holes: rest, hasher };
-        let first = Box::new(cursor).step(FIRST_BLOCK)?;
+        let first = Box::new(cursor).step(FIRST_BLOCK, Vec::new())?;
         Ok(Self { path: path.clone(), info, holes, next: Next::Ready(first), most: BLOCK })
     }
 }
@@ -123,7 +123,7 @@ impl Reader for LocalReader {
         let step = match std::mem::replace(&mut self.next, Next::Lost) {
             Next::Ready(step) => Ok(step),
             Next::Pending(task) => joined(task).await,
-            Next::Waiting(cursor) => joined(spawn_blocking(move || cursor.step(most))).await,
+            Next::Waiting(cursor) => joined(read(cursor, most)).await,
             Next::End(digest) => {
                 self.next = Next::End(digest);
                 return Ok(None);
@@ -133,7 +133,7 @@ impl Reader for LocalReader {
         let step = step.map_err(|problem| StorageError::new(&self.path, problem))?;
         self.next = match step.rest {
             Rest::More(cursor) if most < BLOCK => Next::Waiting(cursor),
-            Rest::More(cursor) => Next::Pending(spawn_blocking(move || cursor.step(most))),
+            Rest::More(cursor) => Next::Pending(read(cursor, most)),
             Rest::End(digest) => Next::End(digest),
         };
         Ok(if step.block.is_empty() { None } else { Some(step.block) })
@@ -146,6 +146,13 @@ impl Reader for LocalReader {
             _ => Err(StorageError::new(&self.path, Problem::Refused("reading has failed before"))),
         }
     }
+}
+
+/// The memory comes from this thread, where most of it is freed: allocators keep a heap for each thread, and those
+/// of the blocking threads would grow to several times of what is in use.
+fn read(cursor: Box<Cursor>, most: usize) -> JoinHandle<Result<Step, Problem>> {
+    let block = Vec::with_capacity(most.min(cursor.left()));
+    spawn_blocking(move || cursor.step(most, block))
 }
 
 async fn joined(task: JoinHandle<Result<Step, Problem>>) -> Result<Step, Problem> {
@@ -205,12 +212,17 @@ struct Cursor {
 }
 
 impl Cursor {
-    /// Reads and hashes the next block, of at most so many bytes, while it is in this core's cache.
-    fn step(mut self: Box<Self>, most: usize) -> Result<Step, Problem> {
+    /// Bytes that are not dealt with.
+    fn left(&self) -> usize {
+        usize::try_from(self.length - self.done).unwrap_or(usize::MAX)
+    }
+
+    /// Reads and hashes the next block, of at most so many bytes, into `block`, while it is in this core's cache.
+    fn step(mut self: Box<Self>, most: usize, mut block: Vec<u8>) -> Result<Step, Problem> {
         self.pass_hole();
         let until = self.holes.as_slice().first().map_or(self.length, |hole| hole.offset);
         let wanted = until.saturating_sub(self.done).min(most as u64) as usize;
-        let mut block = Vec::with_capacity(wanted);
+        block.reserve_exact(wanted);
         while block.len() < wanted {
             let offset = self.start + self.done + block.len() as u64;
             match self.sys.pread(&self.file, &mut block, offset) {

@@ -12,6 +12,7 @@
 //! - [`Traffic`]: how an end's packets are paced, and what it remembers of paths.
 //! - [`tuning`]: every number that shapes speed and memory on the wire, with its reason.
 
+mod batch;
 mod connection;
 mod connector;
 mod fingerprint;

@@ -1,5 +1,4 @@
-//! UDP sockets fit for bulk: both address families on one port, large kernel buffers, and sends
-//! that never exceed what the kernel takes in one call.
+//! UDP sockets fit for bulk: both address families on one port, large kernel buffers, full system calls.
 
 use std::{
     fmt,
@@ -17,14 +16,12 @@ use quinn::{
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::{
-    sieve::Sieve,
-    tuning::{GSO_BYTES_MAX, SOCKET_BUFFER},
-};
+use crate::{batch::Batcher, sieve::Sieve, tuning::SOCKET_BUFFER};
 
 /// A server's socket on `address`; `[::]` also takes IPv4.
 pub(crate) fn listen(address: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>> {
-    Ok(Arc::new(BulkSocket { inner: open(address)?, sieve: Some(Mutex::new(Sieve::new(Instant::now()))) }))
+    let sieve = Some(Mutex::new(Sieve::new(Instant::now())));
+    open(address).map(|inner| BulkSocket::over(inner, sieve))
 }
 
 /// Any free port, in the family of `peer`.
@@ -33,7 +30,7 @@ pub(crate) fn bind_for(peer: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>> 
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
-    Ok(Arc::new(BulkSocket { inner: open(address)?, sieve: None }))
+    open(address).map(|inner| BulkSocket::over(inner, None))
 }
 
 fn open(address: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>> {
@@ -56,12 +53,18 @@ fn open(address: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>> {
     TokioRuntime.wrap_udp_socket(socket.into())
 }
 
-/// Splits what quinn sends in one call so that segments × size stays within the kernel's limit.
-/// Without it a path MTU of 6,551 bytes or more loses whole batches in silence.
+/// Tokio's socket, whose sends go through a [`Batcher`] and whose receiving end keeps floods out.
 struct BulkSocket {
     inner: Arc<dyn AsyncUdpSocket>,
+    batcher: Batcher,
     /// A server's.
     sieve: Option<Mutex<Sieve>>,
+}
+
+impl BulkSocket {
+    fn over(inner: Arc<dyn AsyncUdpSocket>, sieve: Option<Mutex<Sieve>>) -> Arc<dyn AsyncUdpSocket> {
+        Arc::new(Self { batcher: Batcher::new(inner.clone()), inner, sieve })
+    }
 }
 
 impl AsyncUdpSocket for BulkSocket {
@@ -70,9 +73,7 @@ impl AsyncUdpSocket for BulkSocket {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        // If the second part meets a full socket, quinn sends all of it again: the receiver drops
-        // duplicates, and that is cheaper than telling it a loss that never was.
-        parts(transmit).try_for_each(|part| self.inner.try_send(&part))
+        self.batcher.send(transmit)
     }
 
     fn poll_recv(
@@ -114,38 +115,5 @@ impl AsyncUdpSocket for BulkSocket {
 impl fmt::Debug for BulkSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.inner.fmt(f)
-    }
-}
-
-fn parts<'a>(transmit: &'a Transmit<'a>) -> impl Iterator<Item = Transmit<'a>> {
-    let segment = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
-    let most = (GSO_BYTES_MAX / segment).max(1) * segment;
-    transmit.contents.chunks(most).map(move |contents| Transmit {
-        destination: transmit.destination,
-        ecn: transmit.ecn,
-        contents,
-        segment_size: (contents.len() > segment).then_some(segment),
-        src_ip: transmit.src_ip,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sizes(len: usize, segment_size: Option<usize>) -> Vec<(usize, Option<usize>)> {
-        let contents = vec![0; len];
-        let destination = (Ipv4Addr::LOCALHOST, 1).into();
-        let transmit = Transmit { destination, ecn: None, contents: &contents, segment_size, src_ip: None };
-        parts(&transmit).map(|part| (part.contents.len(), part.segment_size)).collect()
-    }
-
-    #[test]
-    fn no_call_exceeds_the_kernels_limit() {
-        assert_eq!(sizes(1200, None), [(1200, None)]);
-        assert_eq!(sizes(14_520, Some(1452)), [(14_520, Some(1452))]);
-        assert_eq!(sizes(90_000, Some(9000)), [(63_000, Some(9000)), (27_000, Some(9000))]);
-        assert_eq!(sizes(130_976, Some(65_488)), [(65_488, None), (65_488, None)]);
-        assert_eq!(sizes(70_000, Some(65_488)), [(65_488, None), (4512, None)]);
     }
 }

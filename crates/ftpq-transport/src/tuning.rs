@@ -119,6 +119,10 @@ pub const MTU_AGAIN: Duration = Duration::from_secs(5);
 /// more acknowledgements.
 pub const START_PACKETS: u64 = 4;
 
+/// Datagrams that quinn hands over in one go, as long as it has them (`MAX_TRANSMIT_SEGMENTS` of quinn 0.11).
+/// Four such bursts fill a call of datagrams that fit an Ethernet.
+pub const BURST: usize = 10;
+
 /// The most that one `sendmsg` may carry, however many segments (Linux: 65,535 less IPv4 and UDP
 /// headers). quinn does not know this limit, and takes the `EMSGSIZE` for packet loss.
 pub const GSO_BYTES_MAX: usize = 65_507;

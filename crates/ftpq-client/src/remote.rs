@@ -18,14 +18,14 @@ use ftpq_proto::{
     message::Trailer,
 };
 use ftpq_storage::{
-    Attributes, BLOCK, Bytes, FileInfo, LargeFile, Listing, NewFile, NewLink, Opened, Pinned, Problem, Reader, Staging,
-    Storage, StorageError, Upload,
+    Attributes, BLOCK, Beginning, Bytes, FileInfo, LargeFile, Listing, NewFile, NewLink, Opened, Pinned, Problem,
+    Reader, Staging, Storage, StorageError, Upload,
 };
 use ftpq_transport::{RecvError, tuning};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::time::timeout;
+use tokio::{sync::oneshot, time::timeout};
 
-use self::writing::{RemoteStaging, RemoteUpload};
+use self::writing::{Begun, RemoteFirst, RemoteUpload};
 use crate::{
     limits,
     link::Link,
@@ -114,8 +114,16 @@ impl Remote {
     async fn download(&self, args: &dwld::Args) -> Result<(Call, dwld::File), CallError> {
         let mut call = self.begin(dwld::VERB, args).await?;
         call.send.finish();
-        let head = call.head().await?;
+        let head = call.answers.head().await?;
         Ok((call, head))
+    }
+
+    async fn begin_large(&self, path: &RemotePath, file: &LargeFile, first: bool) -> Result<Call, StorageError> {
+        let LargeFile { extents, fresh, apart, sparse, overwrite, same, parents, .. } = *file;
+        let (size, extent, path_there) = (extents.size(), extents.length(), self.at(path)?);
+        let args =
+            begin::Args { path: path_there, size, extent, fresh, apart, sparse, overwrite, same, parents, first };
+        self.begin(begin::VERB, &args).await.map_err(|error| remote(path, error))
     }
 
     async fn begin_read(&self, file: &Pinned, index: u32, digest_only: bool) -> Result<Call, CallError> {
@@ -136,7 +144,7 @@ impl Remote {
         let call = async {
             let mut call = self.begin(verb, args).await?;
             call.send.finish();
-            call.reply().await
+            call.answers.reply().await
         };
         call.await.map_err(|error| remote(path, error))
     }
@@ -178,14 +186,14 @@ impl Storage for Remote {
         if head.size <= up_to {
             return Ok(Opened::Whole(whole(path, call, head)?));
         }
-        let _: dwld::Large = call.reply().await.map_err(|error| remote(path, error))?;
+        let _: dwld::Large = call.answers.reply().await.map_err(|error| remote(path, error))?;
         Ok(Opened::Large(info(&head)))
     }
 
     async fn open_extent(&self, file: &Pinned, index: u32) -> Result<Box<dyn Reader>, StorageError> {
         let opened = async {
             let mut call = self.begin_read(file, index, false).await?;
-            let head: read::Part = call.head().await?;
+            let head: read::Part = call.answers.head().await?;
             Ok((call, head.holes))
         };
         let (call, holes) = opened.await.map_err(|error| remote(&file.path, error))?;
@@ -198,7 +206,7 @@ impl Storage for Remote {
     }
 
     async fn extent_digest(&self, file: &Pinned, index: u32) -> Result<Digest, StorageError> {
-        let sent = async { self.begin_read(file, index, true).await?.reply::<read::Sent>().await };
+        let sent = async { self.begin_read(file, index, true).await?.answers.reply::<read::Sent>().await };
         Ok(sent.await.map_err(|error| remote(&file.path, error))?.digest)
     }
 
@@ -211,7 +219,7 @@ impl Storage for Remote {
         let begin = async {
             let mut call = self.begin(upld::VERB, &args).await?;
             if !eager {
-                let _: upld::Go = call.head().await?;
+                let _: upld::Go = call.answers.head().await?;
             }
             Ok(call)
         };
@@ -220,30 +228,24 @@ impl Storage for Remote {
     }
 
     async fn begin(&self, path: &RemotePath, file: LargeFile) -> Result<Option<Arc<dyn Staging>>, StorageError> {
-        let LargeFile { extents, fresh, apart, sparse, overwrite, same, parents, .. } = file;
-        let (size, extent, path_there) = (extents.size(), extents.length(), self.at(path)?);
-        let args = begin::Args { path: path_there, size, extent, fresh, apart, sparse, overwrite, same, parents };
-        let mut held = Vec::new();
-        let begun = async {
-            let mut call = self.begin(begin::VERB, &args).await?;
-            call.send.finish();
-            loop {
-                match call.next().await? {
-                    Part::Item(value) => held.extend(not_empty(decode::<begin::Held>(&value)?.extents)?),
-                    Part::Reply(value) => return decode::<begin::Begun>(&value),
-                    Part::Head(_) => return Err(CallError::Unexpected("a body")),
-                }
-                if held.len() > extents.count() as usize {
-                    return Err(CallError::Unexpected("an extent that there is not"));
-                }
-            }
+        let mut call = self.begin_large(path, &file, false).await?;
+        call.send.finish();
+        let begun = Begun { remote: self.clone(), path: path.clone(), file }.hear(&mut call.answers).await?;
+        Ok(begun.map(|(staging, _)| staging))
+    }
+
+    async fn begin_with_first(&self, path: &RemotePath, file: LargeFile) -> Result<Option<Beginning>, StorageError> {
+        let Call { send, mut answers } = self.begin_large(path, &file, true).await?;
+        let (pass_on, reply) = oneshot::channel();
+        let first = RemoteFirst { path: path.clone(), send, patience: answers.patience, reply };
+        let begun = Begun { remote: self.clone(), path: path.clone(), file };
+        let begun = async move {
+            let begun = begun.hear(&mut answers).await?;
+            // Where it is not taken, nobody waits for it.
+            let _ = pass_on.send(answers);
+            Ok(begun)
         };
-        let begun = begun.await.map_err(|error| remote(path, error))?;
-        if begun.upload.is_none() && same.is_none() {
-            return Err(remote(path, CallError::Unexpected("a file that is there already")));
-        }
-        let staging = |id| RemoteStaging { remote: self.clone(), path: path.clone(), id, extents, overwrite, held };
-        Ok(begun.upload.map(|id| Arc::new(staging(id)) as Arc<dyn Staging>))
+        Ok(Some(Beginning { first: Box::new(first), begun: Box::pin(begun) }))
     }
 
     async fn staging(&self, path: &RemotePath, _: Digest, _: UploadId) -> Result<Arc<dyn Staging>, StorageError> {
@@ -311,7 +313,7 @@ impl Listing for RemoteListing {
     async fn next_page(&mut self) -> Result<Option<Vec<Entry>>, StorageError> {
         let Some(call) = &mut self.call else { return Ok(None) };
         let next = async {
-            match call.next().await? {
+            match call.answers.next().await? {
                 Part::Item(value) => {
                     let page = not_empty(decode::<list::Page>(&value)?.entries)?;
                     self.names.take(page.len() as u64)?;
@@ -388,7 +390,9 @@ impl Reader for RemoteReader {
             return Ok(None);
         }
         let len = self.left.min(BLOCK as u64) as usize;
-        let block = timeout(self.call.patience, self.call.recv.block(len)).await.unwrap_or(Err(RecvError::Stalled));
+        let block = timeout(self.call.answers.patience, self.call.answers.recv.block(len))
+            .await
+            .unwrap_or(Err(RecvError::Stalled));
         let block = block.map_err(|error| remote(&self.path, error.into()))?;
         self.left -= block.len() as u64;
         Ok(Some(block))
@@ -397,10 +401,10 @@ impl Reader for RemoteReader {
     async fn finish(mut self: Box<Self>) -> Result<Digest, StorageError> {
         while self.next_block().await?.is_some() {}
         let finish = async {
-            let trailer: Trailer = self.call.recv.frame(tuning::STALL.min(self.call.patience)).await?;
+            let trailer: Trailer = self.call.answers.recv.frame(tuning::STALL.min(self.call.answers.patience)).await?;
             match self.last {
-                Last::File => self.call.reply::<dwld::Sent>().await.map(drop)?,
-                Last::Part => self.call.reply::<read::Sent>().await.map(drop)?,
+                Last::File => self.call.answers.reply::<dwld::Sent>().await.map(drop)?,
+                Last::Part => self.call.answers.reply::<read::Sent>().await.map(drop)?,
             }
             Ok(trailer.digest)
         };

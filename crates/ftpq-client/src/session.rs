@@ -62,7 +62,7 @@ impl Session {
         let session = Self { connection, welcome, next: Arc::default(), patience };
         let (connection, next) = (session.connection.clone(), session.next.clone());
         tokio::spawn(async move {
-            let settled = call.reply().await.map(Arc::new).map_err(Arc::new);
+            let settled = call.answers.reply().await.map(Arc::new).map_err(Arc::new);
             let heard = settled.as_ref().ok().and_then(|welcome| heard_next(&connection, welcome));
             if let Some(heard) = heard {
                 let _ = next.set(heard);
@@ -101,7 +101,7 @@ impl Session {
     ) -> Result<R, CallError> {
         let mut call = self.begin(verb, cwd, args).await?;
         call.send.finish();
-        call.reply().await
+        call.answers.reply().await
     }
 
     /// Runs any verb that sends no body, handing each of its items to `item`.
@@ -115,7 +115,7 @@ impl Session {
         let mut call = self.begin(verb, cwd, args).await?;
         call.send.finish();
         loop {
-            match call.next().await? {
+            match call.answers.next().await? {
                 Part::Item(value) => item(value),
                 Part::Head(_) => return Err(CallError::Unexpected("a body")),
                 Part::Reply(value) => return Ok(value),
@@ -142,8 +142,13 @@ impl Session {
 /// One command on its stream.
 pub(crate) struct Call {
     pub(crate) send: SendHalf,
+    pub(crate) answers: Answers,
+}
+
+/// What a server says to one command.
+pub(crate) struct Answers {
     pub(crate) recv: RecvHalf,
-    /// How long the server may take for one answer, and for one block of a body.
+    /// How long the server may take for one of them, and for one block of a body.
     pub(crate) patience: Duration,
 }
 
@@ -165,9 +170,22 @@ impl Call {
         // A server may grant no more streams.
         let (mut send, recv) = timeout(patience, connection.open()).await.map_err(|_| CallError::Stalled)??;
         send.frame(&Request { verb: verb.into(), cwd: cwd.clone(), args }).await?;
-        Ok(Self { send, recv, patience })
+        Ok(Self { send, answers: Answers { recv, patience } })
     }
 
+    /// Why the server stopped taking what is sent: its reply says so, if it still comes.
+    pub(crate) async fn why(&mut self, error: SendError) -> CallError {
+        match error {
+            SendError::Stopped(status) => match self.answers.next().await {
+                Err(error) if matches!(error, CallError::Refused(_)) || error.is_interruption() => error,
+                _ => CallError::Refused(Failed { status, message: "the server gave up".into() }),
+            },
+            other => other.into(),
+        }
+    }
+}
+
+impl Answers {
     /// The next frame from the server; an error reply is an error. A live server may take its time
     /// (flushing a large file), and a dead one ends the connection.
     pub(crate) async fn next(&mut self) -> Result<Part, CallError> {
@@ -198,17 +216,6 @@ impl Call {
             Part::Head(value) => decode(&value),
             Part::Item(_) => Err(CallError::Unexpected("an item")),
             Part::Reply(_) => Err(CallError::Unexpected("a reply without a body")),
-        }
-    }
-
-    /// Why the server stopped taking what is sent: its reply says so, if it still comes.
-    pub(crate) async fn why(&mut self, error: SendError) -> CallError {
-        match error {
-            SendError::Stopped(status) => match self.next().await {
-                Err(error) if matches!(error, CallError::Refused(_)) || error.is_interruption() => error,
-                _ => CallError::Refused(Failed { status, message: "the server gave up".into() }),
-            },
-            other => other.into(),
         }
     }
 }

@@ -116,8 +116,9 @@ impl Context {
         Ok(path)
     }
 
-    /// Waits for a turn among the user's costly commands.
-    pub(crate) async fn turn(&self) -> Result<OwnedSemaphorePermit, Failure> {
+    /// Waits for a turn among the user's costly commands. For handlers that do more than what is costly: while they
+    /// wait for something else they must hold none. The others say [`is_costly`](crate::Handler::is_costly).
+    pub async fn turn(&self) -> Result<OwnedSemaphorePermit, Failure> {
         self.turns.clone().acquire_owned().await.map_err(Failure::internal)
     }
 

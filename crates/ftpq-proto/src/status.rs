@@ -93,6 +93,8 @@ statuses! {
     Superseded = 308, "superseded";
     /// No such upload has been begun, or it has ended: begin it again.
     NoUpload = 309, "no-upload";
+    /// Parts of the upload are missing, and nobody is sending them.
+    Incomplete = 310, "incomplete";
 
     /// The digest of what arrived is not the digest of what was sent.
     DigestMismatch = 400, "digest-mismatch";

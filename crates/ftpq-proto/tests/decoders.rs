@@ -387,9 +387,10 @@ fn options_that_are_left_out_are_off() {
         overwrite: false,
         same: None,
         parents: false,
+        first: false,
     };
     assert_eq!(decode(&map([path(), ("size", 5.into()), ("extent", 8.into())])), Ok(begin));
-    assert_eq!(decode(&map([])), Ok(begin::Begun { upload: None }));
+    assert_eq!(decode(&map([])), Ok(begin::Begun { upload: None, written: None }));
     assert_eq!(decode(&map([])), Ok(read::Part { holes: Holes::NONE }));
     assert_eq!(decode(&map([("index", 7.into())])), Ok(begin::HeldExtent { index: 7, digest: None }));
     let id = || Value::Bytes(vec![0x17; 32]);
@@ -575,6 +576,7 @@ fn begin_with(path: &UserPath) -> begin::Args {
         overwrite: true,
         same: Some([0xff; 32].into()),
         parents: true,
+        first: true,
     }
 }
 
@@ -845,10 +847,10 @@ prop_compose! {
     fn begin_args()(
         path in typed(),
         [size, extent]: [u64; 2],
-        [fresh, sparse, overwrite, parents]: [bool; 4],
+        [fresh, sparse, overwrite, parents, first]: [bool; 5],
         [apart, same] in [option::of(digest()), option::of(digest())],
     ) -> begin::Args {
-        begin::Args { path, size, extent, fresh, apart, sparse, overwrite, same, parents }
+        begin::Args { path, size, extent, fresh, apart, sparse, overwrite, same, parents, first }
     }
 }
 
@@ -861,7 +863,7 @@ fn held_extent() -> impl Strategy<Value = begin::HeldExtent> {
 }
 
 fn begun() -> impl Strategy<Value = begin::Begun> {
-    option::of(upload_id()).prop_map(|upload| begin::Begun { upload })
+    (option::of(upload_id()), option::of(digest())).prop_map(|(upload, written)| begin::Begun { upload, written })
 }
 
 prop_compose! {

@@ -220,6 +220,7 @@ fn extents() -> Vec<Sample> {
                 overwrite: true,
                 same: Some(digest()),
                 parents: true,
+                first: true,
                 ..begin()
             },
         ),
@@ -233,8 +234,10 @@ fn extents() -> Vec<Sample> {
                 ],
             },
         ),
-        reply("begin.reply", begin::Begun { upload: Some(upload_id()) }),
-        reply("begin.reply-there-already", begin::Begun { upload: None }),
+        head("begin.head", begin::Begun { upload: Some(upload_id()), written: None }),
+        reply("begin.reply", begin::Begun { upload: Some(upload_id()), written: None }),
+        reply("begin.reply-with-the-first-extent", begin::Begun { upload: Some(upload_id()), written: Some(digest()) }),
+        reply("begin.reply-there-already", begin::Begun { upload: None, written: None }),
         request("write.request", write::VERB, write()),
         request("write.request-with-holes", write::VERB, write::Args { holes: holes(), ..write() }),
         reply("write.reply", write::Written { digest: digest() }),
@@ -271,6 +274,7 @@ fn begin() -> begin::Args {
         overwrite: false,
         same: None,
         parents: false,
+        first: false,
     }
 }
 

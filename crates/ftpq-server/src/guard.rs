@@ -175,6 +175,10 @@ impl Staging for GuardedStaging {
         self.staging.prove(index, digest).await
     }
 
+    async fn settle(&self) {
+        self.staging.settle().await;
+    }
+
     async fn commit(&self, publish: Publish) -> Result<Digest, StorageError> {
         if self.overwrites() && !self.user.rights.contains(Right::Delete) {
             return Err(forbidden(&self.user, &self.path, Right::Delete));

@@ -83,6 +83,9 @@ pub enum Problem {
     /// What was begun has ended, or was never begun.
     #[error("this upload is not known any more: begin it again")]
     NoUpload,
+    /// Parts of it are missing, and nobody is writing them.
+    #[error("not all extents have arrived")]
+    Incomplete,
     /// Somebody else with the same name and key goes on with what was kept.
     #[error("another run has taken over this upload")]
     Superseded,
@@ -153,6 +156,7 @@ impl Problem {
             Problem::NotEmpty => Status::NotEmpty,
             Problem::Changed => Status::Changed,
             Problem::NoUpload => Status::NoUpload,
+            Problem::Incomplete => Status::Incomplete,
             Problem::Superseded => Status::Superseded,
             Problem::NameTooLong | Problem::Reserved | Problem::Lookalike => Status::NameRefused,
             Problem::BadPath(_) | Problem::Refused(_) | Problem::LeadsOut => Status::BadPath,

@@ -20,7 +20,7 @@ mod hash;
 mod local;
 pub mod own_file;
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 pub use blocking::{Held, holding};
@@ -71,6 +71,12 @@ pub trait Storage: Send + Sync + 'static {
     /// Begins a file that will stand at `path`, written by extents, or goes on with what is kept of it.
     /// `None` if it is there already, as [`LargeFile::same`] says.
     async fn begin(&self, path: &RemotePath, file: LargeFile) -> Result<Option<Arc<dyn Staging>>, StorageError>;
+
+    /// The same, with the first extent on its way before anybody knows what is kept. It has no holes. `None` where
+    /// that gains nothing: then nothing was begun.
+    async fn begin_with_first(&self, _: &RemotePath, _: LargeFile) -> Result<Option<Beginning>, StorageError> {
+        Ok(None)
+    }
 
     /// What `begin` returned to `owner` as `upload`, for those who can only be told its name.
     /// [`Problem::NoUpload`] once it has ended.
@@ -193,9 +199,21 @@ pub trait Staging: Send + Sync {
     /// Whether the extent `index` is there and its digest is this: all of it is read to tell.
     async fn prove(&self, index: u32, digest: Digest) -> Result<bool, StorageError>;
 
+    /// Waits for the extents that are being written, until all are there. What nobody writes is not waited for.
+    async fn settle(&self);
+
     /// Makes the file visible in one step, if all extents are there and their joined digest is the
     /// expected one, which is returned.
     async fn commit(&self, publish: Publish) -> Result<Digest, StorageError>;
+}
+
+/// A large file that is being begun while its first extent is on its way.
+pub struct Beginning {
+    /// Takes the first extent. It fails where that is not wanted; why is told by [`begun`](Self::begun).
+    pub first: Box<dyn Upload>,
+    /// Comes to what [`Storage::begin`] returns, and whether the first extent is taken: not if it is kept. Until it
+    /// has, it must be polled beside `first`.
+    pub begun: Pin<Box<dyn Future<Output = Result<Option<(Arc<dyn Staging>, bool)>, StorageError>> + Send>>,
 }
 
 /// A file that was opened for copying.

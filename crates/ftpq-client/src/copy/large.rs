@@ -1,25 +1,33 @@
 //! One large file by extents: what was acknowledged is not sent again, neither by the next attempt nor by
 //! the next run.
 //!
-//! Each attempt begins the file at its target and learns what is kept there. Of that, each extent is
-//! proved: the source digests its own and the target compares it with what it has seen or reads. The
-//! rest is sent, some extents at a time, all of one version of the source. The digest of the file is
-//! joined from those of its extents.
+//! Each attempt begins the file at its target and learns what is kept there. The first extent may be on its
+//! way meanwhile. Of what is kept, each extent is proved: the source digests its own and the target compares
+//! it with what it has seen or reads. The rest is sent, some extents at a time, all of one version of the
+//! source (`extent.rs`). The digest of the file is joined from those of its extents. It is known before the
+//! last of them has arrived, and so the commit travels with them.
 
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    pin::pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use ftpq_proto::{Digest, Extent, Extents, RemotePath, Status, Version};
-use ftpq_storage::{FileInfo, LargeFile, Pinned, Problem, Publish, Staging, Storage, StorageError, join};
-use futures_util::{StreamExt, stream};
-use tokio::sync::Semaphore;
+use ftpq_proto::{Digest, Extents, Status, Version};
+use ftpq_storage::{FileInfo, LargeFile, Pinned, Problem, Publish, Staging, StorageError, join};
+use futures_util::{
+    StreamExt,
+    future::{Either, select},
+    stream,
+};
 
 use super::{
-    Copy, CopyError, Pause, Side,
+    CopyError, Pause, Side,
+    extent::{Attempt, Known, Sending},
     file::{Copied, FileCopy, Moved},
 };
 
@@ -33,62 +41,21 @@ pub(super) struct Large {
     /// Another run was going on with what is kept: this one has its own, under this word.
     apart: Option<Digest>,
     /// An earlier attempt has begun it.
-    begun: bool,
+    begun: AtomicBool,
     /// An attempt was cut while it was being committed: it may be there already.
     may_be_there: bool,
 }
 
-/// What is known of one extent.
-#[derive(Clone, Copy, Default)]
-struct Known {
-    /// Its digest, if the target had it at some time and has not lost it since.
-    digest: Option<Digest>,
-    /// It was an earlier run that has sent it.
-    resumed: bool,
-    /// This run has begun to send it, of whatever version.
-    sent: bool,
-}
-
 impl Large {
     pub(super) async fn attempt(&mut self, file: &FileCopy<'_>, info: FileInfo) -> Result<Copied, CopyError> {
-        let Copy { to, options, .. } = file.copy;
         let too_large = || Side::Source.of(StorageError::new(file.source, Problem::Refused("larger than 16 TiB")));
         let extents = Extents::of(info.size).ok_or_else(too_large)?;
         self.pin(info.version, extents, &file.moved);
-        let large = LargeFile {
-            extents,
-            owner: Digest::from([0; 32]),
-            fresh: !options.resume && !self.begun,
-            apart: self.apart,
-            sparse: info.sparse,
-            overwrite: options.overwrite,
-            same: self.digest().filter(|_| self.may_be_there),
-            parents: file.parents(),
-        };
-        let staging = self.begin(&**to, file.target, large).await.map_err(|error| Side::Target.of(error))?;
-        self.begun = true;
-        if let Some(staging) = staging {
-            self.send(file, &*staging, info.version).await?;
-            self.commit(&*staging, file, info).await?;
-        }
+        let done = self.copy(file, info, extents).await;
+        // With all digests at hand, a commit may have been on its way.
+        self.may_be_there |= done.as_ref().is_err_and(CopyError::is_interruption) && self.digest().is_some();
+        done?;
         Ok(Copied { bytes: info.size, resumed: self.resumed(extents) })
-    }
-
-    /// Whoever had it before, a process that is just ending, say, may need a moment to let go of it.
-    async fn begin(
-        &self,
-        to: &dyn Storage,
-        target: &RemotePath,
-        file: LargeFile,
-    ) -> Result<Option<Arc<dyn Staging>>, StorageError> {
-        let mut pause = Pause::new();
-        for _ in 0..LETTING_GO {
-            match to.begin(target, file.clone()).await {
-                Err(error) if error.status() == Status::Superseded && self.apart.is_none() => pause.wait().await,
-                begun => return begun,
-            }
-        }
-        to.begin(target, file).await
     }
 
     /// Whether it is worth trying again, apart from another run that goes on with the same.
@@ -111,45 +78,123 @@ impl Large {
             let mut known: Vec<_> =
                 self.lock().iter().map(|known| Known { sent: known.sent, ..Known::default() }).collect();
             known.resize(extents.count() as usize, Known::default());
-            *self = Self { apart: self.apart, begun: self.begun, ..Self::default() };
-            self.version = Some(version);
+            let begun = std::mem::take(&mut self.begun);
+            *self = Self { apart: self.apart, begun, version: Some(version), ..Self::default() };
             *self.lock() = known;
         }
     }
 
-    /// Has every extent at the target, some of them at a time.
-    async fn send(&self, file: &FileCopy<'_>, staging: &dyn Staging, version: Version) -> Result<(), CopyError> {
-        let extents = staging.extents();
-        let pinned = Pinned { path: file.source.clone(), version, extents };
-        let held: HashMap<_, _> = staging.held().into_iter().map(|held| (held.index, held.digest)).collect();
-        let (start, most) = (Semaphore::new(1), file.copy.extents_in_flight());
-        let work = extents.iter().map(|extent| {
-            let moved = &file.moved;
-            let (copy, large, pinned, baton) = (file.copy, self, &pinned, Baton::of(&start, extent.length, most));
-            Sending { copy, moved, staging, pinned, extent, large, baton }.run(held.get(&extent.index).copied())
-        });
-        let mut done = stream::iter(work).buffer_unordered(most);
-        // Where one fails the others are dropped: what is durable of the file stays at the target.
-        while let Some(done) = done.next().await {
-            done?;
+    async fn copy(&self, file: &FileCopy<'_>, info: FileInfo, extents: Extents) -> Result<(), CopyError> {
+        let pinned = Pinned { path: file.source.clone(), version: info.version, extents };
+        let attempt = Attempt::new(file, self, pinned);
+        if let Some(begun) = self.begin(&attempt, info.sparse).await? {
+            self.send_and_commit(&attempt, begun, info).await?;
         }
+        attempt.all_there();
         Ok(())
     }
 
-    async fn commit(&mut self, staging: &dyn Staging, file: &FileCopy<'_>, info: FileInfo) -> Result<(), CopyError> {
-        let incomplete = || Side::Target.of(StorageError::new(file.target, Problem::NoUpload));
+    /// Has the target begin. `None` if the file is there.
+    async fn begin<'a>(&self, attempt: &'a Attempt<'_>, sparse: bool) -> Result<Option<Begun<'a>>, CopyError> {
+        let (file, options) = (attempt.file, attempt.file.copy.options);
+        let (to, was_begun) = (&file.copy.to, self.begun.load(Ordering::Relaxed));
+        let large = LargeFile {
+            extents: attempt.pinned.extents,
+            owner: Digest::from([0; 32]),
+            fresh: !options.resume && !was_begun,
+            apart: self.apart,
+            sparse,
+            overwrite: options.overwrite,
+            same: self.digest().filter(|_| self.may_be_there),
+            parents: file.parents(),
+        };
+        let begin = async || {
+            let staging = to.begin(file.target, large.clone()).await.map_err(|error| Side::Target.of(error))?;
+            Ok(staging.map(|staging| Begun { staging, first: None }))
+        };
+        // Nothing says yet that the file is there, or that some of it is kept.
+        let ahead = if sparse || options.keep_existing || was_begun {
+            None
+        } else {
+            let ahead = to.begin_with_first(file.target, large.clone()).await;
+            ahead.map_err(|error| Side::Target.of(error))?
+        };
+        let mut begun = match ahead {
+            Some(beginning) => attempt.begin(beginning).await,
+            None => begin().await,
+        };
+        // Whoever had it before, a process that is just ending, say, may need a moment to let go of it.
+        let mut pause = Pause::new();
+        for _ in 0..LETTING_GO {
+            match begun {
+                Err(error) if error.status() == Status::Superseded && self.apart.is_none() => {
+                    pause.wait().await;
+                    begun = begin().await;
+                }
+                _ => break,
+            }
+        }
+        self.begun.fetch_or(begun.is_ok(), Ordering::Relaxed);
+        begun
+    }
+
+    /// Has every extent at the target, some of them at a time, and commits.
+    async fn send_and_commit(
+        &self,
+        attempt: &Attempt<'_>,
+        Begun { staging, mut first }: Begun<'_>,
+        info: FileInfo,
+    ) -> Result<(), CopyError> {
+        let held: HashMap<_, _> = staging.held().into_iter().map(|held| (held.index, held.digest)).collect();
+        let staging = &*staging;
+        let work = staging.extents().iter().map(|extent| match first.take_if(|_| extent.index == 0) {
+            Some(first) => first,
+            None => Box::pin(attempt.extent(staging, extent, held.get(&extent.index).copied())),
+        });
+        let mut done = stream::iter(work).buffer_unordered(attempt.most);
+        // Where one fails the others are dropped: what is durable of the file stays at the target.
+        let sending = pin!(async {
+            while let Some(done) = done.next().await {
+                done?;
+            }
+            Ok(())
+        });
+        let committing = pin!(async {
+            attempt.all_digested().await;
+            staging.settle().await;
+            self.commit(staging, attempt.file, info).await
+        });
+        let committed = match select(sending, committing).await {
+            Either::Left((sent, committing)) => {
+                sent?;
+                committing.await
+            }
+            // What was committed has arrived, whether or not that was said.
+            Either::Right((Ok(()), _)) => return Ok(()),
+            Either::Right((committed, sending)) => {
+                sending.await?;
+                committed
+            }
+        };
+        match committed {
+            // It had overtaken an extent.
+            Err(error) if error.status() == Status::Incomplete => self.commit(staging, attempt.file, info).await,
+            committed => committed,
+        }
+    }
+
+    async fn commit(&self, staging: &dyn Staging, file: &FileCopy<'_>, info: FileInfo) -> Result<(), CopyError> {
+        let incomplete = || Side::Target.of(StorageError::new(file.target, Problem::Incomplete));
         let preserve = file.copy.options.preserve;
         let publish = Publish {
             digest: self.digest().ok_or_else(incomplete)?,
             mode: preserve.then_some(info.mode),
             mtime: preserve.then_some(info.mtime),
         };
-        let committed = staging.commit(publish).await.map_err(|error| Side::Target.of(error));
-        self.may_be_there |= committed.as_ref().is_err_and(CopyError::is_interruption);
-        committed.map(drop)
+        staging.commit(publish).await.map(drop).map_err(|error| Side::Target.of(error))
     }
 
-    /// Of the whole file, once all extents were there.
+    /// Of the whole file, once those of all extents are known.
     fn digest(&self) -> Option<Digest> {
         join(&self.lock().iter().map(|known| known.digest).collect::<Option<Vec<_>>>()?)
     }
@@ -160,11 +205,11 @@ impl Large {
         extents.iter().zip(&*known).filter(|(_, known)| known.resumed).map(|(extent, _)| extent.length).sum()
     }
 
-    fn known(&self, index: u32) -> Known {
+    pub(super) fn known(&self, index: u32) -> Known {
         self.lock().get(index as usize).copied().unwrap_or_default()
     }
 
-    fn know(&self, index: u32, known: Known) {
+    pub(super) fn know(&self, index: u32, known: Known) {
         if let Some(place) = self.lock().get_mut(index as usize) {
             *place = known;
         }
@@ -175,148 +220,12 @@ impl Large {
     }
 }
 
-/// One extent on its way.
-struct Sending<'a> {
-    copy: &'a Copy,
-    moved: &'a Moved<'a>,
-    staging: &'a dyn Staging,
-    pinned: &'a Pinned,
-    extent: Extent,
-    large: &'a Large,
-    baton: Baton<'a>,
+/// A file that its target has begun.
+pub(super) struct Begun<'a> {
+    pub(super) staging: Arc<dyn Staging>,
+    /// The first extent, if it is on its way.
+    pub(super) first: Option<Sending<'a>>,
 }
-
-impl Sending<'_> {
-    /// `held`: the target keeps it, with this digest if it has seen it itself.
-    async fn run(mut self, held: Option<Option<Digest>>) -> Result<(), CopyError> {
-        self.baton.take().await;
-        let Extent { index, length, .. } = self.extent;
-        let known = self.large.known(index);
-        if let Some(seen) = held
-            && let Some(digest) = self.prove(known.digest, seen).await?
-        {
-            if known.digest.is_none() {
-                self.moved.resume(length);
-                self.large.know(index, Known { digest: Some(digest), resumed: !known.sent, ..known });
-            }
-            return Ok(());
-        }
-        if known.digest.is_some() {
-            self.moved.lose(length);
-        }
-        self.large.know(index, Known { sent: true, ..Known::default() });
-        let digest = self.send().await?;
-        self.large.know(index, Known { digest: Some(digest), resumed: false, sent: true });
-        Ok(())
-    }
-
-    /// The extent's digest, if the target has the same.
-    async fn prove(&self, known: Option<Digest>, seen: Option<Digest>) -> Result<Option<Digest>, CopyError> {
-        let index = self.extent.index;
-        let digest = match known {
-            Some(digest) => digest,
-            None => self.copy.from.extent_digest(self.pinned, index).await.map_err(|error| Side::Source.of(error))?,
-        };
-        let same = match seen {
-            Some(seen) => seen == digest,
-            None => self.staging.prove(index, digest).await.map_err(|error| Side::Target.of(error))?,
-        };
-        Ok(same.then_some(digest))
-    }
-
-    async fn send(&mut self) -> Result<Digest, CopyError> {
-        let (source, target) = (|error| Side::Source.of(error), |error| Side::Target.of(error));
-        let mut reader = self.copy.from.open_extent(self.pinned, self.extent.index).await.map_err(source)?;
-        let holes = reader.holes().clone();
-        let mut flight = Flight { moved: self.moved, bytes: 0 };
-        let mut upload = self.staging.write(self.extent.index, holes).await.map_err(target)?;
-        while let Some(block) = reader.next_block().await.map_err(source)? {
-            let len = block.len() as u64;
-            upload.write(block).await.map_err(target)?;
-            flight.advance(len);
-            self.baton.advance(len);
-        }
-        let digest = reader.finish().await.map_err(source)?;
-        upload.commit(digest).await.map_err(target)?;
-        flight.arrive(self.extent.length);
-        Ok(digest)
-    }
-}
-
-/// Lets the extents of a file begin one after the other. Streams share a path evenly: those that begin together
-/// end together, and then the path idles for a round trip. So each begins when the one before has come some way,
-/// or has waited a round trip for its first block.
-struct Baton<'a> {
-    start: &'a Semaphore,
-    /// Since when it has it.
-    has_it: Option<Instant>,
-    /// Bytes after which it is passed on.
-    left: u64,
-}
-
-impl<'a> Baton<'a> {
-    /// For an extent of `length` bytes that moves together with others, `most` of them in all.
-    fn of(start: &'a Semaphore, length: u64, most: usize) -> Self {
-        Self { start, has_it: None, left: length / most.max(1) as u64 }
-    }
-
-    async fn take(&mut self) {
-        // It is never closed.
-        if let Ok(permit) = self.start.acquire().await {
-            permit.forget();
-            self.has_it = Some(Instant::now());
-        }
-    }
-
-    fn advance(&mut self, len: u64) {
-        self.left = self.left.saturating_sub(len);
-        if self.left == 0 || self.has_it.is_some_and(|since| since.elapsed() >= ROUND_TRIP) {
-            self.pass();
-        }
-    }
-
-    fn pass(&mut self) {
-        if self.has_it.take().is_some() {
-            self.start.add_permits(1);
-        }
-    }
-}
-
-impl Drop for Baton<'_> {
-    fn drop(&mut self) {
-        self.pass();
-    }
-}
-
-/// Bytes of an extent that count only once it has arrived.
-struct Flight<'a> {
-    moved: &'a Moved<'a>,
-    bytes: u64,
-}
-
-impl Flight<'_> {
-    fn advance(&mut self, len: u64) {
-        self.bytes += len;
-        self.moved.advance(len);
-    }
-
-    /// All `length` bytes are there, those in holes too.
-    fn arrive(mut self, length: u64) {
-        self.advance(length - self.bytes);
-        self.bytes = 0;
-    }
-}
-
-impl Drop for Flight<'_> {
-    fn drop(&mut self) {
-        if self.bytes > 0 {
-            self.moved.lose(self.bytes);
-        }
-    }
-}
-
-/// Shorter ones are not worth an order.
-const ROUND_TRIP: Duration = Duration::from_millis(2);
 
 /// How often to ask for what another process has, before going apart from it.
 const LETTING_GO: u32 = 3;

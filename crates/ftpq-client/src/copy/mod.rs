@@ -14,6 +14,7 @@
 //! [`Remote`](crate::Remote) makes one attempt to connect for each time it is asked for something.
 
 mod ahead;
+mod extent;
 mod file;
 mod folders;
 mod large;

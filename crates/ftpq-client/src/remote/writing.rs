@@ -1,17 +1,19 @@
 //! Uploads to a server, in one go and by extents.
 
+use std::{future::Future, sync::Arc, time::Duration};
+
 use async_trait::async_trait;
 use ftpq_proto::{
-    Digest, Extents, Holes, RemotePath, UploadId,
-    commands::{commit, prove, upld, write},
+    Digest, Extents, Holes, RemotePath, Status, UploadId,
+    commands::{begin, commit, prove, upld, write},
     message::Trailer,
 };
-use ftpq_storage::{Bytes, HeldExtent, Problem, Publish, Staging, StorageError, Upload};
+use ftpq_storage::{Bytes, HeldExtent, LargeFile, Problem, Publish, Staging, StorageError, Upload};
 use ftpq_transport::{SendError, SendHalf};
-use tokio::time::timeout;
+use tokio::{sync::oneshot, time::timeout};
 
-use super::{Remote, remote};
-use crate::session::Call;
+use super::{Remote, not_empty, remote};
+use crate::session::{Answers, Call, CallError, Part, decode};
 
 /// A file on its way to a server, in one go.
 pub(super) struct RemoteUpload {
@@ -47,19 +49,84 @@ impl Upload for RemoteUpload {
         })
         .await?;
         self.call.send.finish();
-        let committed: upld::Committed = self.call.reply().await.map_err(|error| remote(&self.path, error))?;
+        let committed: upld::Committed = self.call.answers.reply().await.map_err(|error| remote(&self.path, error))?;
         check_committed(&self.path, &committed, self.size.unwrap_or(self.sent), expected)
     }
 }
 
-/// A file on its way to a server, by extents.
-pub(super) struct RemoteStaging {
+/// A large file whose BEGIN is to be answered.
+pub(super) struct Begun {
     pub(super) remote: Remote,
     pub(super) path: RemotePath,
-    pub(super) id: UploadId,
-    pub(super) extents: Extents,
-    pub(super) overwrite: bool,
-    pub(super) held: Vec<HeldExtent>,
+    pub(super) file: LargeFile,
+}
+
+impl Begun {
+    /// What there is to go on with, if the file is not there already, and whether the first extent is taken.
+    pub(super) async fn hear(self, answers: &mut Answers) -> Result<Option<(Arc<dyn Staging>, bool)>, StorageError> {
+        let (begun, held, taken) = self.listen(answers).await.map_err(|error| remote(&self.path, error))?;
+        let Self { remote, path, file: LargeFile { extents, overwrite, .. } } = self;
+        let staging = |id| Arc::new(RemoteStaging { remote, path, id, extents, overwrite, held }) as Arc<dyn Staging>;
+        Ok(begun.upload.map(|id| (staging(id), taken)))
+    }
+
+    async fn listen(&self, answers: &mut Answers) -> Result<(begin::Begun, Vec<HeldExtent>, bool), CallError> {
+        let mut held = Vec::new();
+        let (begun, taken): (begin::Begun, _) = loop {
+            match answers.next().await? {
+                Part::Item(value) => held.extend(not_empty(decode::<begin::Held>(&value)?.extents)?),
+                Part::Head(value) => break (decode(&value)?, true),
+                Part::Reply(value) => break (decode(&value)?, false),
+            }
+            if held.len() > self.file.extents.count() as usize {
+                return Err(CallError::Unexpected("an extent that there is not"));
+            }
+        };
+        match begun.upload {
+            None if taken || self.file.same.is_none() => Err(CallError::Unexpected("a file that is there already")),
+            _ => Ok((begun, held, taken)),
+        }
+    }
+}
+
+/// A first extent that follows its BEGIN.
+pub(super) struct RemoteFirst {
+    pub(super) path: RemotePath,
+    pub(super) send: SendHalf,
+    pub(super) patience: Duration,
+    /// Where the rest of the answers comes from, once the extent is taken.
+    pub(super) reply: oneshot::Receiver<Answers>,
+}
+
+#[async_trait]
+impl Upload for RemoteFirst {
+    async fn write(&mut self, block: Bytes) -> Result<(), StorageError> {
+        let sent = in_time(self.patience, self.send.block(block)).await;
+        // Why it is not taken is said to whoever waits for BEGIN's answer.
+        sent.map_err(|error| remote(&self.path, error.into()))
+    }
+
+    async fn commit(self: Box<Self>, expected: Digest) -> Result<Digest, StorageError> {
+        let Self { path, mut send, patience, reply } = *self;
+        let written = async {
+            in_time(patience, send.frame(&Trailer { digest: expected })).await?;
+            send.finish();
+            let mut answers = reply.await.map_err(|_| CallError::BrokenOff(Status::Cancelled))?;
+            let begun: begin::Begun = answers.reply().await?;
+            begun.written.ok_or(CallError::Unexpected("a reply without a digest"))
+        };
+        check_written(&path, written.await.map_err(|error| remote(&path, error))?, expected)
+    }
+}
+
+/// A file on its way to a server, by extents.
+struct RemoteStaging {
+    remote: Remote,
+    path: RemotePath,
+    id: UploadId,
+    extents: Extents,
+    overwrite: bool,
+    held: Vec<HeldExtent>,
 }
 
 #[async_trait]
@@ -91,6 +158,10 @@ impl Staging for RemoteStaging {
         Ok(self.remote.call::<_, prove::Proved>(&self.path, prove::VERB, &args).await?.same)
     }
 
+    async fn settle(&self) {
+        // The server does so before it commits.
+    }
+
     async fn commit(&self, publish: Publish) -> Result<Digest, StorageError> {
         let Publish { digest, mode, mtime } = publish;
         let args = commit::Args { path: self.remote.at(&self.path)?, upload: self.id, digest, mode, mtime };
@@ -113,11 +184,8 @@ impl Upload for RemoteExtent {
     async fn commit(mut self: Box<Self>, expected: Digest) -> Result<Digest, StorageError> {
         send(&self.path, &mut self.call, async |half| half.frame(&Trailer { digest: expected }).await).await?;
         self.call.send.finish();
-        let written: write::Written = self.call.reply().await.map_err(|error| remote(&self.path, error))?;
-        match written.digest {
-            actual if actual == expected => Ok(actual),
-            actual => Err(StorageError::new(&self.path, Problem::DigestMismatch { expected, actual })),
-        }
+        let written: write::Written = self.call.answers.reply().await.map_err(|error| remote(&self.path, error))?;
+        check_written(&self.path, written.digest, expected)
     }
 }
 
@@ -127,14 +195,25 @@ async fn send(
     call: &mut Call,
     part: impl AsyncFnOnce(&mut SendHalf) -> Result<(), SendError>,
 ) -> Result<(), StorageError> {
-    let sent = timeout(call.patience, part(&mut call.send)).await.unwrap_or(Err(SendError::Stalled));
-    match sent {
+    match in_time(call.answers.patience, part(&mut call.send)).await {
         Ok(()) => Ok(()),
         Err(error) => Err(remote(path, call.why(error).await)),
     }
 }
 
+async fn in_time(patience: Duration, part: impl Future<Output = Result<(), SendError>>) -> Result<(), SendError> {
+    timeout(patience, part).await.unwrap_or(Err(SendError::Stalled))
+}
+
 /// The server's word is good for nothing unless it is about the same bytes.
+fn check_written(path: &RemotePath, actual: Digest, expected: Digest) -> Result<Digest, StorageError> {
+    if actual == expected {
+        return Ok(actual);
+    }
+    Err(StorageError::new(path, Problem::DigestMismatch { expected, actual }))
+}
+
+/// As [`check_written`], of a whole file.
 fn check_committed(
     path: &RemotePath,
     committed: &upld::Committed,

@@ -5,6 +5,16 @@
 //!                                     ◀──  Item: Held  …          what is kept of it
 //!                                     ◀──  Reply{ok: Begun}
 //! ```
+//! With `first`, the first extent follows the request at once, in the same flight, as with WRITE
+//! ([`super::write`]). A head says that it is taken; a reply without one, that it is kept already or not
+//! needed, and the body is stopped:
+//! ```text
+//! Request{verb: "BEGIN", args: Args}  ──▶
+//! body (the first extent), Trailer    ──▶
+//!                                     ◀──  Item: Held  …
+//!                                     ◀──  Head: Begun
+//!                                     ◀──  Reply{ok: Begun}       with `written`
+//! ```
 //! Then each extent on a stream of its own ([`super::write`], [`super::prove`]), in any order and side
 //! by side, and one COMMIT ([`super::commit`]). What is kept belongs to the user and the path, on
 //! disk, and survives connections and servers; an [`UploadId`] lasts until the server stops, until
@@ -47,6 +57,9 @@ pub struct Args {
     /// Make the folders that are missing on the way.
     #[serde(default)]
     pub parents: bool,
+    /// The body of the first extent follows. It has no holes.
+    #[serde(default)]
+    pub first: bool,
 }
 
 /// Some of the extents that are kept.
@@ -73,4 +86,7 @@ pub struct Begun {
     /// To be named with every extent. Absent: the file is there already (`args.same`).
     #[serde(default)]
     pub upload: Option<UploadId>,
+    /// In the reply after a head: the first extent is durable, and this is the digest of what the server wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written: Option<Digest>,
 }

@@ -4,6 +4,10 @@
 //! Request{verb: "COMMIT", args: Args}  ──▶
 //!                                      ◀──  Reply{ok: Committed}
 //! ```
+//! It may be sent as soon as the digest is known: the server waits for the extents that are on their way. It says
+//! 310 (incomplete) where one is missing that nobody sends; a COMMIT may also have overtaken its WRITE, over another
+//! connection, say, and is then sent again.
+//!
 //! The server joins the digests of the extents; only if that is the client's digest of the file does the
 //! file appear, and the reply is UPLD's: durable, whole, visible.
 

@@ -2,12 +2,13 @@
 
 use ftpq_handler::{Context, Exchange, Failure, Handler, Right, Spec};
 use ftpq_proto::{
+    Holes,
     commands::begin::{Args, Begun, Held, VERB},
     limits::HELD_PAGE_MAX,
 };
 use ftpq_storage::LargeFile;
 
-use super::{cut, owner};
+use super::{cut, extent, owner};
 
 /// The handler of BEGIN.
 pub(crate) struct Begin;
@@ -20,19 +21,27 @@ impl Handler for Begin {
         Spec::new(VERB, Right::Write, "begin a large upload, or go on with it").repeatable()
     }
 
-    fn is_costly(&self, _: &Args) -> bool {
-        true
-    }
-
     async fn handle(&self, cx: &Context, args: Args, exchange: &mut Exchange) -> Result<Begun, Failure> {
         let path = cx.resolve(&args.path)?;
         let extents = cut(&path, args.size, args.extent)?;
-        let Args { fresh, apart, sparse, overwrite, same, parents, .. } = args;
+        let Args { fresh, apart, sparse, overwrite, same, parents, first, .. } = args;
         let file = LargeFile { extents, owner: owner(cx), fresh, apart, sparse, overwrite, same, parents };
-        let Some(staging) = cx.storage().begin(&path, file).await? else { return Ok(Begun { upload: None }) };
-        for page in staging.held().chunks(HELD_PAGE_MAX) {
+        // A turn for this alone: the first extent may take as long as its client likes.
+        let turn = cx.turn().await?;
+        let staging = cx.storage().begin(&path, file).await?;
+        drop(turn);
+        let Some(staging) = staging else { return Ok(Begun { upload: None, written: None }) };
+        let held = staging.held();
+        for page in held.chunks(HELD_PAGE_MAX) {
             exchange.item(Held { extents: page.to_vec() }).await?;
         }
-        Ok(Begun { upload: Some(staging.id()) })
+        let begun = Begun { upload: Some(staging.id()), written: None };
+        if !first || held.iter().any(|held| held.index == 0) {
+            return Ok(begun);
+        }
+        let length = extent(&path, extents, 0)?.length;
+        let mut upload = staging.write(0, Holes::NONE).await?;
+        let expected = exchange.receive_file(Some(&begun), Some(length), &mut *upload).await?;
+        Ok(Begun { written: Some(upload.commit(expected).await?), ..begun })
     }
 }

@@ -17,13 +17,12 @@ impl Handler for Commit {
         Spec::new(VERB, Right::Write, "finish a large upload")
     }
 
-    fn is_costly(&self, _: &Args) -> bool {
-        true
-    }
-
     async fn handle(&self, cx: &Context, args: Args, _: &mut Exchange) -> Result<Committed, Failure> {
         let path = cx.resolve(&args.path)?;
         let staging = cx.storage().staging(&path, owner(cx), args.upload).await?;
+        staging.settle().await;
+        // Not before: what it waits for may need a turn of its own.
+        let _turn = cx.turn().await?;
         let Args { digest, mode, mtime, .. } = args;
         let digest = staging.commit(Publish { digest, mode, mtime }).await?;
         Ok(Committed { path, length: staging.extents().size(), digest })

@@ -114,6 +114,10 @@ impl Staging for CountedStaging {
         self.staging.prove(index, digest).await
     }
 
+    async fn settle(&self) {
+        self.staging.settle().await;
+    }
+
     async fn commit(&self, publish: Publish) -> Result<Digest, StorageError> {
         // Whoever begins it anew at the same time must see either what is kept, or that it has gone.
         let turn = self.turn.clone().lock_owned().await;

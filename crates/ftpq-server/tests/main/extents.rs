@@ -1,6 +1,8 @@
 //! Large files by extents: what is acknowledged stays, belongs to one user, and becomes a file only as a
 //! whole.
 
+mod flights;
+
 use std::{
     fs,
     os::unix::fs::{FileExt, MetadataExt},
@@ -726,6 +728,7 @@ fn begin_args() -> begin::Args {
         overwrite: false,
         same: None,
         parents: false,
+        first: false,
     }
 }
 

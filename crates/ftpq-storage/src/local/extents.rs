@@ -17,6 +17,7 @@ use super::{
     root::Root,
     stage::{ExtentWriter, LocalStaging, StagedFile, staged_name},
     sweep,
+    turns::Writing,
 };
 use crate::{
     HeldExtent, LargeFile, Publish, Staging, Upload,
@@ -264,14 +265,21 @@ impl Staging for Handle {
     }
 
     async fn write(&self, index: u32, holes: Holes) -> Result<Box<dyn Upload>, StorageError> {
+        let writing = self.staging.staged.turns.writing();
         let turn = self.staging.staged.turns.extent(index).await;
         let writer = self.run(turn, move |staging, _| staging.begin_extent(index, &holes)).await?;
-        Ok(Box::new(LocalExtent { staging: self.staging.clone(), index, writer: Behind::Ready(writer) }))
+        let staging = self.staging.clone();
+        Ok(Box::new(LocalExtent { staging, index, writer: Behind::Ready(writer), _writing: writing }))
     }
 
     async fn prove(&self, index: u32, digest: Digest) -> Result<bool, StorageError> {
         let turn = self.staging.staged.turns.extent(index).await;
         self.run(turn, move |staging, wanted| staging.prove(index, digest, wanted)).await
+    }
+
+    async fn settle(&self) {
+        let staged = &self.staging.staged;
+        staged.turns.settled(|| staged.is_complete()).await;
     }
 
     async fn commit(&self, publish: Publish) -> Result<Digest, StorageError> {
@@ -287,6 +295,7 @@ struct LocalExtent {
     staging: Arc<LocalStaging>,
     index: u32,
     writer: Behind<ExtentWriter>,
+    _writing: Writing,
 }
 
 #[async_trait]

@@ -161,6 +161,11 @@ impl StagedFile {
         let _ = self.sys.ftruncate(&self.file, 0);
     }
 
+    /// Whether every extent is there.
+    pub(super) fn is_complete(&self) -> bool {
+        self.lock_kept().iter().all(|kept| kept.listed)
+    }
+
     fn held(&self) -> Vec<HeldExtent> {
         let numbered = (0..).zip(self.lock_kept().iter().copied().collect::<Vec<_>>());
         let held = numbered.filter(|(_, kept)| kept.listed);
@@ -378,7 +383,7 @@ impl LocalStaging {
         let digests = self.staged.extents.iter().map(|extent| match self.staged.kept(extent.index) {
             Kept { digest: Some(digest), .. } => Ok(digest),
             Kept { listed: true, .. } => self.staged.digest_of(extent, wanted),
-            Kept { listed: false, .. } => Err(Problem::Refused("not all extents have arrived")),
+            Kept { listed: false, .. } => Err(Problem::Incomplete),
         });
         let digests = digests.collect::<Result<Vec<_>, _>>()?;
         crate::hash::join(&digests).ok_or(Problem::Refused("a file by extents has at least two"))

@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, watch};
 
 #[derive(Debug, Default)]
 pub(super) struct Turns {
@@ -17,6 +17,17 @@ pub(super) struct Turns {
     file: Arc<RwLock<()>>,
     /// Of the extents that somebody works on or waits for.
     extents: Mutex<HashMap<u32, Arc<AsyncMutex<()>>>>,
+    /// How many extents are being written.
+    writing: Arc<watch::Sender<usize>>,
+}
+
+/// Held while an extent is being written: from before its first byte until it is there, or given up.
+pub(super) struct Writing(Arc<watch::Sender<usize>>);
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
 }
 
 /// Held while somebody works on one extent.
@@ -34,6 +45,18 @@ impl Turns {
             extents.entry(index).or_default().clone()
         };
         ExtentTurn { _extent: extent.lock_owned().await, _file: self.file.clone().read_owned().await }
+    }
+
+    /// For somebody who begins to write an extent.
+    pub(super) fn writing(&self) -> Writing {
+        self.writing.send_modify(|count| *count += 1);
+        Writing(self.writing.clone())
+    }
+
+    /// Waits until nobody writes an extent, or until `done`, which is asked whenever one has ended.
+    pub(super) async fn settled(&self, done: impl Fn() -> bool) {
+        // The sender lives as long as this.
+        let _ = self.writing.subscribe().wait_for(|count| *count == 0 || done()).await;
     }
 
     /// For work on the whole.

@@ -100,6 +100,7 @@ pub(crate) fn begin(input: &mut Input<'_>, told: &Told) -> begin::Args {
         overwrite: has(3),
         same: has(4).then(|| digest(input, told)),
         parents: has(5),
+        first: has(6),
     }
 }
 

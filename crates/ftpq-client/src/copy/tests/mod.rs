@@ -313,6 +313,10 @@ impl Staging for CuttingStaging {
         self.staging.prove(index, digest).await
     }
 
+    async fn settle(&self) {
+        self.staging.settle().await;
+    }
+
     async fn commit(&self, publish: Publish) -> Result<Digest, StorageError> {
         check(&self.cuts, &self.path, Cut::Commit, self.error)?;
         let digest = self.staging.commit(publish).await?;

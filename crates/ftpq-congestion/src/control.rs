@@ -146,7 +146,8 @@ impl Bulk {
         self.window = window.clamp(least, WINDOW_MAX);
     }
 
-    fn acknowledge(&mut self, now: Instant, sent: Instant, bytes: u64) {
+    /// What [`Controller::on_ack`] does, without quinn's estimator of round trips: that takes a connection to make.
+    pub fn acknowledge(&mut self, now: Instant, sent: Instant, bytes: u64) {
         let rtt = now.saturating_duration_since(sent).max(Duration::from_micros(1));
         let found = self.model.delivery.on_ack(now, sent, bytes);
         self.model.ledger.delivered(bytes, found.is_some_and(|found| found.drained));

@@ -48,6 +48,8 @@ pub(crate) struct Model {
     pub(crate) delivery: Delivery,
     pub(crate) bandwidth: MaxByRound,
     best: u64,
+    /// Bytes of the rounds in which the window was in use.
+    pressed: u64,
     min_rtt: MinByTime,
     /// Mean difference of one round-trip time from the one before.
     pub(crate) jitter: Duration,
@@ -123,6 +125,7 @@ impl Bulk {
             bandwidth_best: self.model.best,
             min_rtt: self.model.min_rtt.get(),
             delivered: self.model.delivery.delivered,
+            pressed: self.model.pressed,
             lost: self.lost,
             random_loss: self.model.ledger.random(self.mtu).map(|share| (share * 1e6) as u32),
             filled: self.filled,
@@ -270,6 +273,7 @@ impl Model {
             delivery: Delivery::new(now),
             bandwidth: MaxByRound::default(),
             best: 0,
+            pressed: 0,
             min_rtt: MinByTime::default(),
             jitter: Duration::ZERO,
             last_rtt: None,
@@ -328,6 +332,7 @@ impl Model {
 
     fn next_round(&mut self) {
         if self.round.filled {
+            self.pressed = self.pressed.saturating_add(self.round.delivered);
             self.bandwidth.next_round(); // others say nothing of the path
         }
         self.round = Round::default();

@@ -8,6 +8,7 @@ use quinn::{ConnectionError, Endpoint, TransportErrorCode, VarInt};
 use rustls::pki_types::CertificateDer;
 
 use crate::{
+    counters::Counters,
     fingerprint::Fingerprint,
     socket,
     stream::{RecvHalf, SendHalf},
@@ -55,6 +56,12 @@ impl Connection {
     /// UDP datagrams that came from the peer so far: one that is alive lets this grow.
     pub fn datagrams_received(&self) -> u64 {
         self.inner.stats().udp_rx.datagrams
+    }
+
+    /// What it has counted so far, and how its path is now. Costs some microseconds.
+    pub fn counters(&self) -> Counters {
+        let report = Report::of(&*self.inner.congestion_state());
+        Counters::new(&self.inner.stats(), report, self.remote_address().ip().is_loopback())
     }
 
     /// Whether `other` is a clone of this.

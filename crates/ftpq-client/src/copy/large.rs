@@ -226,18 +226,20 @@ impl Sending<'_> {
 
     async fn send(&mut self) -> Result<Digest, CopyError> {
         let (source, target) = (|error| Side::Source.of(error), |error| Side::Target.of(error));
-        let mut reader = self.copy.from.open_extent(self.pinned, self.extent.index).await.map_err(source)?;
+        let waits = &self.copy.waits;
+        let opened = waits.source(self.copy.from.open_extent(self.pinned, self.extent.index)).await;
+        let mut reader = opened.map_err(source)?;
         let holes = reader.holes().clone();
         let mut flight = Flight { moved: self.moved, bytes: 0 };
-        let mut upload = self.staging.write(self.extent.index, holes).await.map_err(target)?;
-        while let Some(block) = reader.next_block().await.map_err(source)? {
+        let mut upload = waits.target(self.staging.write(self.extent.index, holes)).await.map_err(target)?;
+        while let Some(block) = waits.source(reader.next_block()).await.map_err(source)? {
             let len = block.len() as u64;
-            upload.write(block).await.map_err(target)?;
+            waits.target(upload.write(block)).await.map_err(target)?;
             flight.advance(len);
             self.baton.advance(len);
         }
-        let digest = reader.finish().await.map_err(source)?;
-        upload.commit(digest).await.map_err(target)?;
+        let digest = waits.source(reader.finish()).await.map_err(source)?;
+        waits.target(upload.commit(digest)).await.map_err(target)?;
         flight.arrive(self.extent.length);
         Ok(digest)
     }

@@ -21,8 +21,6 @@ pub struct Evidence {
     pub took: Duration,
     /// Of that, how long the thread was at work that drives the connections and copies: see [`thread_time`].
     pub busy: Duration,
-    /// Files that were moved.
-    pub files: u64,
     /// Bytes that were moved.
     pub bytes: u64,
     /// What the files waited for.
@@ -71,10 +69,10 @@ pub enum Verdict {
     Here(Here, f64),
     /// What lies between the two.
     Path(Pace),
-    /// The way there and back for each of so many files; what they hold is little beside that.
+    /// The way there and back for each of so many files and parts of files; what they hold takes little beside that.
     RoundTrips {
         /// How many.
-        files: u64,
+        pieces: u64,
         /// What each took.
         rtt: Duration,
     },
@@ -101,7 +99,7 @@ impl Verdict {
     /// What limited a transfer of which this was counted.
     #[must_use]
     pub fn of(evidence: &Evidence) -> Self {
-        let Evidence { direction, here, took, busy, files, bytes, waited, .. } = *evidence;
+        let Evidence { direction, here, took, busy, bytes, waited, .. } = *evidence;
         let (wire, rate) = (Sum::of(&evidence.wires), per_second(bytes, took));
         if took < SHORT.max(wire.rtt * ROUND_TRIPS) || bytes < LITTLE {
             return Verdict::TooShort;
@@ -126,11 +124,12 @@ impl Verdict {
         }
         let sent = direction == Direction::Upload;
         let pace = Pace { rate, rtt: wire.rtt, lost: sent.then(|| wire.lost()) };
-        let each = for_there.checked_div(files.try_into().unwrap_or(u32::MAX)).unwrap_or_default();
+        let pieces = waited.pieces;
+        let each = for_there.checked_div(pieces.try_into().unwrap_or(u32::MAX)).unwrap_or(for_there);
         if sent && wire.is_full(took) {
             Verdict::Path(pace)
         } else if wire.rtt >= FAR && each < wire.rtt * FEW {
-            Verdict::RoundTrips { files, rtt: wire.rtt }
+            Verdict::RoundTrips { pieces, rtt: wire.rtt }
         } else if sent || wire.is_local {
             Verdict::Server(1.0 - share)
         } else {
@@ -159,8 +158,8 @@ impl fmt::Display for Verdict {
                 write!(f, "limited by the program at the other end of the pipe: {share} of the waiting was for it")
             }
             Verdict::Path(pace) => write!(f, "limited by the path: {pace}"),
-            Verdict::RoundTrips { files, rtt } => {
-                write!(f, "limited by the way there and back: {files} small files at {} each", Millis(rtt))
+            Verdict::RoundTrips { pieces, rtt } => {
+                write!(f, "limited by the way there and back: {pieces} files and parts at {} each", Millis(rtt))
             }
             Verdict::Server(share) => {
                 let share = Percent(share);
@@ -305,8 +304,9 @@ const FULL: f64 = 0.6;
 /// Round trips that are worth a word.
 const FAR: Duration = Duration::from_millis(5);
 
-/// A file that waits for less than so many of them waits for little else.
-const FEW: u32 = 3;
+/// A file or part that waits for less than so many of them waits for little else: one to begin, one to hear that all
+/// is there, and what it holds comes in between.
+const FEW: u32 = 4;
 
 #[cfg(test)]
 mod tests {
@@ -324,9 +324,8 @@ mod tests {
             here: Here::Disk,
             took: 10_000 * MS,
             busy: 2_000 * MS,
-            files: 1,
             bytes: 361 * MB,
-            waited: Waited { source: 500 * MS, target: 39_500 * MS },
+            waited: Waited { source: 500 * MS, target: 39_500 * MS, pieces: 43 },
             wires: vec![wire(380 * MB)],
         }
     }
@@ -345,7 +344,7 @@ mod tests {
     }
 
     fn download() -> Evidence {
-        let waited = Waited { source: 39_500 * MS, target: 500 * MS };
+        let waited = Waited { source: 39_500 * MS, target: 500 * MS, pieces: 43 };
         Evidence { direction: Direction::Download, waited, ..upload() }
     }
 
@@ -375,7 +374,7 @@ mod tests {
         check(&Evidence { wires: vec![wire(190 * MB); 2], ..upload() }, path);
         check(&with(upload(), |wire| wire.is_local = true), server);
 
-        let disk = Waited { source: 30_000 * MS, target: 10_000 * MS };
+        let disk = Waited { source: 30_000 * MS, target: 10_000 * MS, pieces: 43 };
         let share = "75 % of the waiting was for it";
         check(&Evidence { waited: disk, ..upload() }, &format!("limited by this machine's disk: {share}"));
         let other = format!("limited by the program at the other end of the pipe: {share}");
@@ -384,7 +383,7 @@ mod tests {
         let either = "limited by the server or the path from it: 36.1 MB/s at 51 ms round trip";
         check(&download(), either);
         check(&with(download(), |wire| wire.is_local = true), server);
-        let disk = Waited { source: 10_000 * MS, target: 30_000 * MS };
+        let disk = Waited { source: 10_000 * MS, target: 30_000 * MS, pieces: 43 };
         check(&Evidence { waited: disk, ..download() }, &format!("limited by this machine's disk: {share}"));
     }
 
@@ -404,11 +403,17 @@ mod tests {
     }
 
     #[test]
-    fn small_files_take_round_trips() {
-        let waited = Waited { source: 100_000 * MS, target: 1_100_000 * MS };
-        let small = Evidence { files: 10_000, bytes: 41 * MB, waited, ..upload() };
+    fn small_files_and_parts_take_round_trips() {
+        let waited = Waited { source: 100_000 * MS, target: 1_100_000 * MS, pieces: 10_000 };
+        let small = Evidence { bytes: 41 * MB, waited, ..upload() };
         let small = with(small, |wire| wire.path.as_mut().unwrap().pressed = 20 * MB);
-        check(&small, "limited by the way there and back: 10000 small files at 51 ms each");
+        check(&small, "limited by the way there and back: 10000 files and parts at 51 ms each");
+        // Few enough in flight that the path idles while they begin.
+        let waited = Waited { source: 39_500 * MS, target: 500 * MS, pieces: 200 };
+        check(
+            &Evidence { waited, ..download() },
+            "limited by the way there and back: 200 files and parts at 51 ms each",
+        );
         let near = with(small, |wire| wire.rtt = MS);
         check(&near, "limited by the server, its disk or its processor: 92 % of the waiting was for it");
     }
@@ -423,7 +428,7 @@ mod tests {
             let nothing = Evidence { waited: Waited::default(), ..evidence.clone() };
             check(&nothing, "limited by nothing that was waited for long");
             // All connections were lost.
-            check(&Evidence { wires: Vec::new(), files: 0, took: Duration::ZERO, ..evidence }, short);
+            check(&Evidence { wires: Vec::new(), took: Duration::ZERO, ..evidence }, short);
         }
     }
 

@@ -35,7 +35,6 @@ impl Trial {
             here,
             took: self.began.elapsed(),
             busy: thread_time().saturating_sub(self.worked),
-            files: all.files,
             bytes: all.bytes.saturating_sub(all.resumed),
             waited,
             wires: client.wires().into_iter().zip(befores).map(since).collect(),

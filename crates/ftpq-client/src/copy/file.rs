@@ -146,6 +146,7 @@ impl<'a> FileCopy<'a> {
         let committed = waits.target(upload.commit(digest)).await.map_err(|error| Side::Target.of(error));
         self.may_be_there |= committed.as_ref().is_err_and(CopyError::is_interruption);
         committed?;
+        waits.piece();
         self.moved.advance(in_holes);
         Ok(Copied { bytes: info.size, resumed: 0 })
     }

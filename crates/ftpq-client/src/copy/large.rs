@@ -240,6 +240,7 @@ impl Sending<'_> {
         }
         let digest = waits.source(reader.finish()).await.map_err(source)?;
         waits.target(upload.commit(digest)).await.map_err(target)?;
+        waits.piece();
         flight.arrive(self.extent.length);
         Ok(digest)
     }

@@ -87,6 +87,7 @@ impl Pipe {
             bytes += len;
         }
         self.waits.target(upload.commit(hasher.finish())).await.map_err(failed)?;
+        self.waits.piece();
         Ok(Summary { files: 1, bytes, ..Summary::default() })
     }
 
@@ -94,6 +95,7 @@ impl Pipe {
     /// that it is in was verified; interruptions are got over as in any copy.
     pub async fn put_out(&self, source: &RemotePath, output: &mut dyn Output) -> Result<Summary, PipeError> {
         let begun = self.waits.source(self.persistence.again(|| self.begin(source))).await?;
+        self.waits.piece();
         let bytes = match begun {
             Begun::Whole(whole) => {
                 let size = whole.len() as u64;
@@ -137,7 +139,9 @@ impl Pipe {
         let room = Semaphore::new(ahead);
         let parts = extents.iter().map(async |extent| {
             let permit = room.acquire().await;
-            (self.waits.source(self.extent(&file, extent)).await, permit)
+            let part = self.waits.source(self.extent(&file, extent)).await;
+            self.waits.piece();
+            (part, permit)
         });
         let (send, mut received) = mpsc::unbounded_channel();
         let read = async {

@@ -14,20 +14,24 @@ pub struct Waited {
     pub source: Duration,
     /// For the target to create files, to take their blocks, and to have them for good.
     pub target: Duration,
+    /// Files in one go, and parts of large ones, that were waited for to their end.
+    pub pieces: u64,
 }
 
 impl AddAssign for Waited {
     fn add_assign(&mut self, more: Self) {
         self.source += more.source;
         self.target += more.target;
+        self.pieces += more.pieces;
     }
 }
 
-/// The same while it goes on, in nanoseconds.
+/// The same while it goes on; times in nanoseconds.
 #[derive(Debug, Default)]
 pub(super) struct Waits {
     source: AtomicU64,
     target: AtomicU64,
+    pieces: AtomicU64,
 }
 
 impl Waits {
@@ -41,10 +45,15 @@ impl Waits {
         count(&self.target, answer).await
     }
 
+    /// One more file or part of one is through.
+    pub(super) fn piece(&self) {
+        self.pieces.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(super) fn so_far(&self) -> Waited {
         let [source, target] =
             [&self.source, &self.target].map(|nanos| Duration::from_nanos(nanos.load(Ordering::Relaxed)));
-        Waited { source, target }
+        Waited { source, target, pieces: self.pieces.load(Ordering::Relaxed) }
     }
 }
 

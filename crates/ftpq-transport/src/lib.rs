@@ -18,6 +18,7 @@ mod connection;
 mod connector;
 mod counters;
 mod fingerprint;
+mod fit;
 mod identity;
 mod listener;
 mod sieve;

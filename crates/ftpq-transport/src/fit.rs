@@ -37,9 +37,9 @@ struct State {
     /// `None` while they stay as they are.
     windows: Option<Windows>,
     grant: Option<Grant>,
-    /// When it was last looked, and what had arrived by then.
-    looked: Duration,
-    received: u64,
+    /// When it was looked the last two times, and what had arrived by then. From the first of them on it is a round
+    /// trip: in parts of one, bytes come in bursts.
+    looks: [(Duration, u64); 2],
 }
 
 /// What was seen of a connection.
@@ -61,7 +61,7 @@ impl Fit {
         let at_first = Windows { receive: CONNECTION_WINDOW, send: SEND_WINDOW, streams: 0 };
         let windows = (is_client && !is_local(&connection)).then_some(at_first);
         let grant = is_client.then(|| Box::new(|_, _| true) as Grant);
-        let state = Mutex::new(State { windows, grant, looked: Duration::ZERO, received: 0 });
+        let state = Mutex::new(State { windows, grant, looks: Default::default() });
         Self { connection, began: Instant::now(), next: AtomicU64::new(0), state }
     }
 
@@ -95,9 +95,10 @@ impl Fit {
         let rtt = stats.path.rtt.min(stats.path.min_rtt * 2);
         let next = now + (rtt / 2).clamp(FIT_EVERY_MIN, FIT_EVERY_MAX);
         self.next.store(next.as_micros() as u64, Ordering::Relaxed);
-        let received = stats.udp_rx.bytes.saturating_sub(state.received);
-        let seen = Seen { received, over: now.saturating_sub(state.looked), rtt, window: stats.path.cwnd };
-        (state.looked, state.received) = (now, stats.udp_rx.bytes);
+        let [(since, before), last] = state.looks;
+        let received = stats.udp_rx.bytes.saturating_sub(before);
+        let seen = Seen { received, over: now.saturating_sub(since), rtt, window: stats.path.cwnd };
+        state.looks = [last, (now, stats.udp_rx.bytes)];
         let Some(windows) = state.windows else { return };
         let fitted = fitted(windows, seen);
         if fitted == windows || !state.grant.as_ref().is_some_and(|grant| grant(windows, fitted)) {

@@ -51,8 +51,8 @@ pub const FIT_STEP: u64 = 1024 * 1024;
 
 /// How often it is looked whether windows should grow: twice in a round trip, but a look costs some microseconds ...
 pub const FIT_EVERY_MIN: Duration = Duration::from_millis(10);
-/// ... and on the longest paths there is no hurry, but what is measured should be of now.
-pub const FIT_EVERY_MAX: Duration = Duration::from_millis(100);
+/// ... and a round trip of more than a second is a queue's.
+pub const FIT_EVERY_MAX: Duration = Duration::from_millis(500);
 
 /// What a server lets one connection hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::fs;
 
 use rustix::process::Signal;
 
-use crate::support::{Terminal, World, solid, until};
+use crate::support::{Run, Terminal, World, solid, until};
 
 #[test]
 fn a_terminal_shows_bars_and_then_one_summary_line() {
@@ -50,4 +50,29 @@ fn a_server_that_does_not_answer_is_spoken_of() {
     world.signal_server(Signal::CONT);
     terminal.expect("put 1 file, 256.00 MiB in ");
     assert_eq!(terminal.exit_code(), 0);
+}
+
+/// Once, and last.
+#[test]
+fn verbose_says_what_limited_a_transfer() {
+    let world = World::serving();
+    solid(&world.work().join("big.bin"), 20 << 20);
+    let transfers: [&[&str]; 4] = [
+        &["put", "-f", "big.bin"],
+        &["get", "-f", "big.bin"],
+        &["put", "-f", "-", "--to", "piped"],
+        &["get", "big.bin", "--to", "-"],
+    ];
+    let limits = |run: &Run| run.stderr.lines().filter(|line| line.contains("limited")).count();
+    for args in transfers {
+        let run = |options: &[&str]| world.client().args(args).args(options).input("piped").run().ok();
+        let verbose = run(&["-v"]);
+        assert_eq!(limits(&verbose), 1, "{args:?}: {}", verbose.stderr);
+        let lines: Vec<_> = verbose.stderr.lines().collect();
+        let at = lines.iter().position(|line| line.ends_with(", verified")).expect("a summary");
+        assert!(lines[at + 1].contains("limited"), "{args:?}: {lines:?}");
+        for options in [&[][..], &["-q"], &["-q", "-v"]] {
+            assert_eq!(limits(&run(options)), 0, "{args:?} {options:?}");
+        }
+    }
 }

@@ -5,6 +5,8 @@
 //! Uploading is copying from a local storage to a remote one, downloading the reverse: both read,
 //! hash, verify and publish through the same code.
 //!
+//! What limited a transfer is in [`verdict`].
+//!
 //! Nothing here asks a person or prints: trust is decided by the caller, progress is told to a
 //! [`Progress`].
 
@@ -15,6 +17,7 @@ mod link;
 mod progress;
 mod remote;
 mod session;
+pub mod verdict;
 
 pub use known_servers::{Known, KnownServers};
 pub use link::{Dialer, Link};

@@ -16,7 +16,7 @@ use ftpq_transport::{Closed, ConnectError, Connection, Fingerprint, RecvError, R
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{sync::watch, time::timeout};
 
-use crate::limits;
+use crate::{limits, verdict::Wire};
 
 /// A connection on which CON was sent. Commands may be called at once: the server holds them until
 /// it has answered CON, and refuses them if it refuses that. Clones share the connection.
@@ -126,6 +126,13 @@ impl Session {
     /// Opens a stream and sends the request.
     pub(crate) async fn begin<A: Serialize>(&self, verb: &str, cwd: &RemotePath, args: &A) -> Result<Call, CallError> {
         Call::open(&self.connection, self.patience, verb, cwd, args).await
+    }
+
+    /// What its connection has counted so far, and what it may.
+    pub fn wire(&self) -> Wire {
+        let welcome = self.welcome.borrow();
+        let rate = welcome.as_ref().and_then(|answer| answer.as_ref().ok()?.limits.rate);
+        Wire { counters: self.connection.counters(), rate }
     }
 
     /// The connection underneath.

@@ -48,6 +48,8 @@ pub(crate) struct Model {
     pub(crate) delivery: Delivery,
     pub(crate) bandwidth: MaxByRound,
     best: u64,
+    /// Bytes of the rounds in which the window was in use.
+    pressed: u64,
     min_rtt: MinByTime,
     /// Mean difference of one round-trip time from the one before.
     pub(crate) jitter: Duration,
@@ -123,6 +125,7 @@ impl Bulk {
             bandwidth_best: self.model.best,
             min_rtt: self.model.min_rtt.get(),
             delivered: self.model.delivery.delivered,
+            pressed: self.model.pressed,
             lost: self.lost,
             random_loss: self.model.ledger.random(self.mtu).map(|share| (share * 1e6) as u32),
             filled: self.filled,
@@ -146,7 +149,8 @@ impl Bulk {
         self.window = window.clamp(least, WINDOW_MAX);
     }
 
-    fn acknowledge(&mut self, now: Instant, sent: Instant, bytes: u64) {
+    /// What [`Controller::on_ack`] does, without quinn's estimator of round trips: that takes a connection to make.
+    pub fn acknowledge(&mut self, now: Instant, sent: Instant, bytes: u64) {
         let rtt = now.saturating_duration_since(sent).max(Duration::from_micros(1));
         let found = self.model.delivery.on_ack(now, sent, bytes);
         self.model.ledger.delivered(bytes, found.is_some_and(|found| found.drained));
@@ -269,6 +273,7 @@ impl Model {
             delivery: Delivery::new(now),
             bandwidth: MaxByRound::default(),
             best: 0,
+            pressed: 0,
             min_rtt: MinByTime::default(),
             jitter: Duration::ZERO,
             last_rtt: None,
@@ -327,6 +332,7 @@ impl Model {
 
     fn next_round(&mut self) {
         if self.round.filled {
+            self.pressed = self.pressed.saturating_add(self.round.delivered);
             self.bandwidth.next_round(); // others say nothing of the path
         }
         self.round = Round::default();

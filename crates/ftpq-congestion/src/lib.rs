@@ -57,6 +57,9 @@ pub struct Report {
     pub min_rtt: Option<Duration>,
     /// Bytes acknowledged.
     pub delivered: u64,
+    /// Those of them that were acknowledged in round trips in which the window was in use: it, and so the path, was
+    /// what held them back, and not what there was to send.
+    pub pressed: u64,
     /// Bytes lost.
     pub lost: u64,
     /// Of the bytes sent while the queue was empty, the share that was lost, in millionths: what the

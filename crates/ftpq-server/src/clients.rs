@@ -10,7 +10,7 @@ use std::{
 
 use ftpq_handler::Room;
 use ftpq_transport::{Fingerprint, tuning::Windows};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     limits::Limits,
@@ -42,6 +42,8 @@ pub(crate) struct Client {
 pub(crate) struct Member {
     pub(crate) client: Arc<Client>,
     more: OnceLock<Share>,
+    /// What it took after that.
+    wider: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
 impl Clients {
@@ -62,7 +64,8 @@ impl Clients {
         });
         // Each of its members holds it, and so does this function.
         let members = Arc::strong_count(&client) - 1;
-        (members < self.limits.connections_per_key as usize).then(|| Member { client, more: OnceLock::new() })
+        let (more, wider) = (OnceLock::new(), Mutex::default());
+        (members < self.limits.connections_per_key as usize).then(|| Member { client, more, wider })
     }
 }
 
@@ -78,20 +81,44 @@ impl Member {
         self.client.held.fetch_add(size, Ordering::Relaxed);
         Some(windows)
     }
+
+    /// Takes the memory that windows need to grow from the first to the second, once there was
+    /// [`more`](Self::grow). It is given back at the connection's end: what its peer may send by then cannot be
+    /// taken back. Returns whether there was enough.
+    pub(crate) fn widen(&self, from: Windows, to: Windows, memory: &Memory) -> bool {
+        let bytes = u64::from(to.receive).saturating_sub(from.receive.into()) + to.send.saturating_sub(from.send);
+        if self.more.get().is_none() {
+            return false;
+        }
+        let Some(permit) = memory.wider(bytes, self.client.held.load(Ordering::Relaxed)) else { return false };
+        self.client.held.fetch_add(permit.num_permits() as u64, Ordering::Relaxed);
+        let mut wider = self.wider.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *wider {
+            Some(before) => before.merge(permit),
+            none => *none = Some(permit),
+        }
+        true
+    }
 }
 
 impl Drop for Member {
     fn drop(&mut self) {
-        let held = self.more.get().map_or(0, Share::size);
+        let wider = self.wider.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let wider = wider.as_ref().map_or(0, |permit| permit.num_permits() as u64);
+        let held = self.more.get().map_or(0, Share::size) + wider;
         self.client.held.fetch_sub(held, Ordering::Relaxed);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use ftpq_transport::Identity;
+    use ftpq_transport::{
+        Identity,
+        tuning::{CONNECTION_WINDOW_MAX, SEND_WINDOW_MAX},
+    };
 
     use super::*;
+    use crate::memory::LEAST;
 
     #[test]
     fn a_key_has_so_many_connections_and_others_have_their_own() {
@@ -115,5 +142,28 @@ mod tests {
         let client = one.client.clone();
         drop((one, two));
         assert_eq!(client.held.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn windows_grow_with_memory_for_all_that_they_hold() {
+        let key = Identity::generate().unwrap().fingerprint();
+        let (clients, memory) = (Clients::new(&Limits::default()), Memory::new(1 << 29));
+        let most = Windows { receive: CONNECTION_WINDOW_MAX, send: SEND_WINDOW_MAX, ..Windows::FULL };
+        let growth = u64::from(most.receive - Windows::FULL.receive) + most.send - Windows::FULL.send;
+        let member = clients.enter(key).unwrap();
+        // Not before it has what everybody gets.
+        assert!(!member.widen(LEAST, most, &memory));
+        member.grow(&memory).unwrap();
+        let held = || member.client.held.load(Ordering::Relaxed);
+        let before = held();
+        assert!(member.widen(Windows::FULL, most, &memory));
+        assert_eq!(held(), before + growth / 1024);
+        // That was the quarter of one key.
+        let second = clients.enter(key).unwrap();
+        assert!(!second.widen(Windows::FULL, most, &memory) && !member.widen(Windows::FULL, most, &memory));
+        let client = member.client.clone();
+        drop((member, second));
+        assert_eq!(client.held.load(Ordering::Relaxed), 0);
+        assert!(memory.wider(1 << 27, 0).is_some(), "all of it came back");
     }
 }

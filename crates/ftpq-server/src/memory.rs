@@ -56,6 +56,18 @@ impl Memory {
         self.take(smaller.into_iter().find(|windows| cost(windows) <= fair)?)
     }
 
+    /// So many bytes more for a connection that has [`more`](Self::more), of a client whose connections hold so many
+    /// KiB beyond their least; `None` if it must do with what it has. Half of the budget stays for those who
+    /// have less.
+    pub(crate) fn wider(&self, bytes: u64, held: u64) -> Option<OwnedSemaphorePermit> {
+        let size = bytes.div_ceil(KIB);
+        let fair = (self.all / 4).saturating_sub(held).min(self.left().saturating_sub(self.all / 2));
+        if size > fair {
+            return None;
+        }
+        self.left.clone().try_acquire_many_owned(size.try_into().ok()?).ok()
+    }
+
     fn left(&self) -> u64 {
         self.left.available_permits() as u64
     }
@@ -142,5 +154,31 @@ mod tests {
         }
         assert!(held <= 64 * KIB, "{held} KiB");
         assert_eq!(memory.more(0).unwrap().windows, Windows::FULL);
+    }
+
+    /// However many connections fill the longest paths there are.
+    #[test]
+    fn wider_windows_leave_half_of_the_budget_to_others() {
+        let memory = Memory::new(256 * MIB);
+        let first = memory.more(0).unwrap();
+        let mut held = first.size();
+        let mut wider: Vec<_> = std::iter::from_fn(|| {
+            let permit = memory.wider(MIB, held)?;
+            held += permit.num_permits() as u64;
+            Some(permit)
+        })
+        .collect();
+        // One key has its quarter, and another one finds what there is for everybody.
+        assert_eq!(held, 64 * KIB);
+        let second = memory.more(0).unwrap();
+        assert!(second.windows.receive >= Windows::FULL.receive / 2, "{:?}", second.windows);
+        wider.extend(std::iter::from_fn(|| memory.wider(MIB, 0)));
+        assert!(memory.left() >= 128 * KIB - MIB / KIB && memory.left() <= 128 * KIB, "{} KiB", memory.left());
+        assert!(memory.wider(1, 64 * KIB).is_none());
+        let others: Vec<_> = std::iter::from_fn(|| memory.more(0)).collect();
+        let late: Vec<_> = std::iter::from_fn(|| memory.least()).collect();
+        assert!(others.len() > 10 && late.len() as u64 >= 64 * KIB / cost(&LEAST), "{}, {}", others.len(), late.len());
+        drop((first, second, wider, others, late));
+        assert_eq!(memory.left(), 256 * KIB);
     }
 }

@@ -87,6 +87,8 @@ pub(crate) async fn run(server: Arc<Shared>, incoming: Incoming, pass: Pass) {
         view: Mutex::default(),
     });
     session.server.sessions.add(&session);
+    let weak = Arc::downgrade(&session);
+    connection.may_grow(move |from, to| weak.upgrade().is_some_and(|session| session.widen(from, to)));
     let tracker = session.server.commands.clone();
     let serve = {
         let session = session.clone();
@@ -155,6 +157,12 @@ impl Session {
         let most = pace.map_or(u32::MAX, |pace| pace.window());
         let windows = windows.map(|windows| Windows { receive: windows.receive.min(most), ..windows });
         windows.inspect(|windows| self.connection.settle(*windows)).is_some()
+    }
+
+    /// Takes the memory that larger windows need, if there is plenty. Who has a rate needs no more than that.
+    fn widen(&self, from: Windows, to: Windows) -> bool {
+        let Some((grant, member)) = self.member.get() else { return false };
+        grant.user.limits.rate.is_none() && member.widen(from, to, self.server.gate.memory())
     }
 
     /// What is counted of its client, once it is known.

@@ -1,6 +1,6 @@
 //! One connection between two keys.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use ftpq_congestion::{Remembered, Report};
 use ftpq_proto::{Escaped, Status, codec::clipped, commands::con::Successor};
@@ -8,7 +8,9 @@ use quinn::{ConnectionError, Endpoint, TransportErrorCode, VarInt};
 use rustls::pki_types::CertificateDer;
 
 use crate::{
+    counters::Counters,
     fingerprint::Fingerprint,
+    fit::Fit,
     socket,
     stream::{RecvHalf, SendHalf},
     succession::{self, SuccessionError},
@@ -25,13 +27,15 @@ pub struct Connection {
     endpoint: Option<Endpoint>,
     /// Where what it learns is kept.
     paths: Paths,
+    fit: Arc<Fit>,
 }
 
 impl Connection {
     /// `None` where the peer proved no key, which our TLS configurations do not let happen.
     pub(crate) fn new(inner: quinn::Connection, endpoint: Option<Endpoint>, paths: Paths) -> Option<Self> {
         let peer = Fingerprint::of(&peer_certificate(&inner)?).ok()?;
-        Some(Self { inner, peer, endpoint, paths })
+        let fit = Arc::new(Fit::new(inner.clone(), endpoint.is_some()));
+        Some(Self { inner, peer, endpoint, paths, fit })
     }
 
     /// The key that the other side proved to hold.
@@ -57,6 +61,12 @@ impl Connection {
         self.inner.stats().udp_rx.datagrams
     }
 
+    /// What it has counted so far, and how its path is now. Costs some microseconds.
+    pub fn counters(&self) -> Counters {
+        let report = Report::of(&*self.inner.congestion_state());
+        Counters::new(&self.inner.stats(), report, self.remote_address().ip().is_loopback())
+    }
+
     /// Whether `other` is a clone of this.
     pub fn is(&self, other: &Connection) -> bool {
         self.inner.stable_id() == other.inner.stable_id()
@@ -75,20 +85,25 @@ impl Connection {
     /// Opens a stream, waiting while the peer allows no more of them.
     pub async fn open(&self) -> Result<(SendHalf, RecvHalf), Closed> {
         let (send, recv) = self.inner.open_bi().await?;
-        Ok((SendHalf::new(send), RecvHalf::new(recv)))
+        Ok((SendHalf::new(send, self.fit.clone()), RecvHalf::new(recv, self.fit.clone())))
     }
 
     /// The next stream that the peer opens.
     pub async fn accept(&self) -> Result<(SendHalf, RecvHalf), Closed> {
         let (send, recv) = self.inner.accept_bi().await.inspect_err(|_| self.learn())?;
-        Ok((SendHalf::new(send), RecvHalf::new(recv)))
+        Ok((SendHalf::new(send, self.fit.clone()), RecvHalf::new(recv, self.fit.clone())))
     }
 
     /// Grants the peer the windows and streams of somebody who is known.
     pub fn settle(&self, windows: Windows) {
-        self.inner.set_receive_window(windows.receive.into());
-        self.inner.set_send_window(windows.send);
+        self.fit.settle(windows);
         self.inner.set_max_concurrent_bi_streams(windows.streams.into());
+    }
+
+    /// Lets the windows that were [`settle`](Self::settle)d grow where the path holds more, if `grant` says that they
+    /// may, from the first to the second. It is asked while bodies move, and must be quick.
+    pub fn may_grow(&self, grant: impl Fn(Windows, Windows) -> bool + Send + Sync + 'static) {
+        self.fit.ask(Box::new(grant));
     }
 
     /// Ends the connection at once, whatever is in flight. `None` is a plain goodbye.

@@ -9,13 +9,16 @@
 //! - [`Listener`] and [`Connector`]: the two ends of a [`Connection`].
 //! - [`SendHalf`] and [`RecvHalf`]: one stream. Dropping a send half that was not finished resets it,
 //!   so that a truncated body can never look complete.
+//! - [`Counters`]: what a connection has counted, for whoever wants to know what limited it.
 //! - [`Traffic`]: how an end's packets are paced, and what it remembers of paths.
 //! - [`tuning`]: every number that shapes speed and memory on the wire, with its reason.
 
 mod batch;
 mod connection;
 mod connector;
+mod counters;
 mod fingerprint;
+mod fit;
 mod identity;
 mod listener;
 mod sieve;
@@ -30,6 +33,7 @@ pub mod tuning;
 pub use bytes::Bytes;
 pub use connection::{Closed, Connection};
 pub use connector::{ConnectError, Connector};
+pub use counters::{Counters, Path};
 pub use fingerprint::{Fingerprint, ParseFingerprintError};
 pub use identity::{Identity, IdentityError};
 pub use listener::{BindError, BoundSocket, Incoming, Listener};

@@ -3,7 +3,7 @@
 //! One task owns a half. Sending and receiving are not safe to cancel: a half whose operation was
 //! dropped or timed out is of no further use, and dropping it tells the peer.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use ftpq_proto::{
@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use crate::{
     connection::Closed,
+    fit::Fit,
     tuning::{FAREWELL, PRODUCER, STALL, STALL_BYTES},
 };
 
@@ -26,11 +27,12 @@ use crate::{
 pub struct SendHalf {
     inner: quinn::SendStream,
     finished: bool,
+    fit: Arc<Fit>,
 }
 
 impl SendHalf {
-    pub(crate) fn new(inner: quinn::SendStream) -> Self {
-        Self { inner, finished: false }
+    pub(crate) fn new(inner: quinn::SendStream, fit: Arc<Fit>) -> Self {
+        Self { inner, finished: false, fit }
     }
 
     /// Which streams go first where the path is full: higher before lower, 0 at the start.
@@ -51,6 +53,7 @@ impl SendHalf {
         while !bytes.is_empty() {
             let part = bytes.split_to(bytes.len().min(STALL_BYTES));
             timeout(STALL, self.inner.write_chunk(part)).await.map_err(|_| SendError::Stalled)??;
+            self.fit.look();
         }
         Ok(())
     }
@@ -95,11 +98,12 @@ impl Drop for SendHalf {
 #[derive(Debug)]
 pub struct RecvHalf {
     inner: quinn::RecvStream,
+    fit: Arc<Fit>,
 }
 
 impl RecvHalf {
-    pub(crate) fn new(inner: quinn::RecvStream) -> Self {
-        Self { inner }
+    pub(crate) fn new(inner: quinn::RecvStream, fit: Arc<Fit>) -> Self {
+        Self { inner, fit }
     }
 
     /// Receives one frame, all of it within `patience`.
@@ -126,6 +130,7 @@ impl RecvHalf {
         while block.len() < len {
             let until = len.min(block.len() + STALL_BYTES);
             timeout(STALL, self.gather(&mut block, until)).await.unwrap_or(Err(RecvError::Stalled))?;
+            self.fit.look();
         }
         Ok(block.freeze())
     }

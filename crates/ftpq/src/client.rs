@@ -11,6 +11,7 @@ use std::{
 
 use ftpq_client::{
     CallError, Dialer, Known, KnownServers, Learn, Link, Remote, Session, known_servers::KnownServersError,
+    verdict::Wire,
 };
 use ftpq_proto::{RemotePath, Status, UserPath};
 use ftpq_storage::{Storage, own_file::replace};
@@ -135,6 +136,12 @@ impl Client {
             }
         };
         let _ = timeout(SETTLE, all).await;
+    }
+
+    /// What each connection has counted so far; nothing of one that is lost.
+    pub(crate) fn wires(&self) -> Vec<Wire> {
+        let links = self.links.values().flatten();
+        links.map(|link| link.live().map(|session| session.wire()).unwrap_or_default()).collect()
     }
 
     /// Says goodbye to every server, and remembers what was learnt of the paths to them.

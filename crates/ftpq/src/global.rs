@@ -58,7 +58,7 @@ pub(crate) struct Global {
     /// No progress and no summary
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
-    /// Say more on standard error; repeat for even more
+    /// Say more on standard error, after a transfer also what limited it; repeat for even more
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
 }

@@ -16,6 +16,7 @@ mod rotation;
 mod shell;
 mod state;
 mod target;
+mod trial;
 
 use std::{io, process::ExitCode, time::Duration};
 

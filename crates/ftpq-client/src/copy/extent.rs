@@ -15,6 +15,7 @@ use super::{
     CopyError, Side,
     file::{FileCopy, Moved},
     large::{Begun, Large},
+    waits::Waits,
 };
 
 /// What is known of one extent.
@@ -84,7 +85,7 @@ impl<'a> Attempt<'a> {
             return Ok(());
         }
         let reader = self.open(extent).await?;
-        let upload = staging.write(index, reader.holes().clone()).await.map_err(target)?;
+        let upload = self.waits().target(staging.write(index, reader.holes().clone())).await.map_err(target)?;
         self.send(extent, reader, upload, baton).await
     }
 
@@ -115,7 +116,8 @@ impl<'a> Attempt<'a> {
     }
 
     async fn open(&self, extent: Extent) -> Result<Box<dyn Reader>, CopyError> {
-        self.file.copy.from.open_extent(&self.pinned, extent.index).await.map_err(source)
+        let opened = self.file.copy.from.open_extent(&self.pinned, extent.index);
+        self.waits().source(opened).await.map_err(source)
     }
 
     /// The extent's digest, if the target has the same.
@@ -150,17 +152,19 @@ impl<'a> Attempt<'a> {
         }
         self.large.know(index, Known { sent: true, ..Known::default() });
         let mut flight = Flight { moved: self.moved(), bytes: 0 };
-        while let Some(block) = reader.next_block().await.map_err(source)? {
+        let waits = self.waits();
+        while let Some(block) = waits.source(reader.next_block()).await.map_err(source)? {
             let len = block.len() as u64;
-            upload.write(block).await.map_err(target)?;
+            waits.target(upload.write(block)).await.map_err(target)?;
             flight.advance(len);
             baton.advance(len);
         }
-        let digest = reader.finish().await.map_err(source)?;
+        let digest = waits.source(reader.finish()).await.map_err(source)?;
         let sent = Known { digest: Some(digest), there: false, resumed: false, sent: true };
         self.large.know(index, sent);
         self.digested.add_permits(1);
-        upload.commit(digest).await.map_err(target)?;
+        waits.target(upload.commit(digest)).await.map_err(target)?;
+        waits.piece();
         flight.arrive(length);
         self.large.know(index, Known { there: true, ..sent });
         Ok(())
@@ -168,6 +172,10 @@ impl<'a> Attempt<'a> {
 
     fn baton(&self, extent: Extent) -> Baton<'_> {
         Baton { start: &self.start, has_it: None, left: extent.length / self.most.max(1) as u64 }
+    }
+
+    fn waits(&self) -> &Waits {
+        &self.file.copy.waits
     }
 
     fn moved(&self) -> &Moved<'a> {

@@ -97,7 +97,7 @@ impl<'a> FileCopy<'a> {
     /// a stream: what comes on that would fill the window of those that have theirs.
     async fn open(&mut self) -> Result<Opened, CopyError> {
         loop {
-            let opened = self.copy.from.open_up_to(self.source, WHOLE_MAX).await;
+            let opened = self.copy.waits.source(self.copy.from.open_up_to(self.source, WHOLE_MAX)).await;
             let opened = opened.map_err(|error| Side::Source.of(error))?;
             let size = match &opened {
                 Opened::Whole(reader) => reader.info().size,
@@ -123,7 +123,7 @@ impl<'a> FileCopy<'a> {
     }
 
     async fn whole(&mut self, mut reader: Box<dyn Reader>) -> Result<Copied, CopyError> {
-        let (info, options) = (reader.info(), self.copy.options);
+        let (info, options, waits) = (reader.info(), self.copy.options, &self.copy.waits);
         let file = NewFile {
             size: Some(info.size),
             holes: reader.holes().clone(),
@@ -134,17 +134,19 @@ impl<'a> FileCopy<'a> {
             mtime: options.preserve.then_some(info.mtime),
         };
         let mut in_holes = info.size;
-        let mut upload = self.copy.to.create(self.target, file).await.map_err(|error| Side::Target.of(error))?;
-        while let Some(block) = reader.next_block().await.map_err(|error| Side::Source.of(error))? {
+        let upload = waits.target(self.copy.to.create(self.target, file)).await;
+        let mut upload = upload.map_err(|error| Side::Target.of(error))?;
+        while let Some(block) = waits.source(reader.next_block()).await.map_err(|error| Side::Source.of(error))? {
             let len = block.len() as u64;
-            upload.write(block).await.map_err(|error| Side::Target.of(error))?;
+            waits.target(upload.write(block)).await.map_err(|error| Side::Target.of(error))?;
             self.moved.advance(len);
             in_holes = in_holes.saturating_sub(len);
         }
-        let digest = reader.finish().await.map_err(|error| Side::Source.of(error))?;
-        let committed = upload.commit(digest).await.map_err(|error| Side::Target.of(error));
+        let digest = waits.source(reader.finish()).await.map_err(|error| Side::Source.of(error))?;
+        let committed = waits.target(upload.commit(digest)).await.map_err(|error| Side::Target.of(error));
         self.may_be_there |= committed.as_ref().is_err_and(CopyError::is_interruption);
         committed?;
+        waits.piece();
         self.moved.advance(in_holes);
         Ok(Copied { bytes: info.size, resumed: 0 })
     }

@@ -22,6 +22,7 @@ mod links;
 mod persistence;
 mod pipe;
 mod tree;
+mod waits;
 
 use std::{
     fmt,
@@ -42,10 +43,12 @@ use self::{
     file::{Copied, FileCopy, Room},
     persistence::{Pause, Persistence},
     tree::Walk,
+    waits::Waits,
 };
 pub use self::{
     links::Followed,
     pipe::{Input, Output, Pipe, PipeError},
+    waits::Waited,
 };
 use crate::{
     limits,
@@ -192,6 +195,7 @@ pub struct Copy {
     /// Bytes that all files in flight may hold in buffers, in KiB.
     memory: Arc<Semaphore>,
     files: Arc<Semaphore>,
+    waits: Waits,
 }
 
 impl Copy {
@@ -211,7 +215,13 @@ impl Copy {
             persistence: Persistence::new(options.retry_for),
             memory: Arc::new(Semaphore::new(limits::BUFFERS_KIB as usize)),
             files: Arc::new(Semaphore::new(options.parallel.max(1) as usize)),
+            waits: Waits::default(),
         })
+    }
+
+    /// What its files have waited for so far.
+    pub fn waited(&self) -> Waited {
+        self.waits.so_far()
     }
 
     /// Copies the file `source` to `target`.

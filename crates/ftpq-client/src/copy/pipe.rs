@@ -11,7 +11,11 @@ use tokio::{
     task::spawn_blocking,
 };
 
-use super::{CopyError, Options, Side, Summary, persistence::Persistence};
+use super::{
+    CopyError, Options, Side, Summary,
+    persistence::Persistence,
+    waits::{Waited, Waits},
+};
 use crate::{
     limits,
     progress::{FileId, Progress},
@@ -37,6 +41,7 @@ pub struct Pipe {
     options: Options,
     persistence: Persistence,
     progress: Arc<dyn Progress>,
+    waits: Waits,
 }
 
 /// A storage failed, or the pipe.
@@ -53,7 +58,12 @@ pub enum PipeError {
 impl Pipe {
     /// Prepares to copy from or to `storage`.
     pub fn new(storage: Arc<dyn Storage>, options: Options, progress: Arc<dyn Progress>) -> Self {
-        Self { storage, options, persistence: Persistence::new(options.retry_for), progress }
+        Self { storage, options, persistence: Persistence::new(options.retry_for), progress, waits: Waits::default() }
+    }
+
+    /// What was waited for so far.
+    pub fn waited(&self) -> Waited {
+        self.waits.so_far()
     }
 
     /// Writes all of `input` to the file `target`, whose length nobody knows before. An interruption is
@@ -61,9 +71,9 @@ impl Pipe {
     pub async fn take_in(&self, input: &mut dyn Input, target: &RemotePath) -> Result<Summary, PipeError> {
         let failed = |error| Side::Target.of(error);
         let file = NewFile { overwrite: self.options.overwrite, parents: self.options.parents, ..NewFile::default() };
-        let mut upload = self.storage.create(target, file).await.map_err(failed)?;
+        let mut upload = self.waits.target(self.storage.create(target, file)).await.map_err(failed)?;
         let (mut hasher, mut bytes) = (BodyHasher::new(None), 0);
-        while let Some(block) = input.next_block().await? {
+        while let Some(block) = self.waits.source(input.next_block()).await? {
             let len = block.len() as u64;
             self.progress.planned(0, len);
             let hashed = block.clone();
@@ -72,23 +82,25 @@ impl Pipe {
                 hasher
             })
             .await?;
-            upload.write(block).await.map_err(failed)?;
+            self.waits.target(upload.write(block)).await.map_err(failed)?;
             self.progress.advanced(ONLY, len);
             bytes += len;
         }
-        upload.commit(hasher.finish()).await.map_err(failed)?;
+        self.waits.target(upload.commit(hasher.finish())).await.map_err(failed)?;
+        self.waits.piece();
         Ok(Summary { files: 1, bytes, ..Summary::default() })
     }
 
     /// Writes the file `source` to `output`, in order. No byte gets there before the part of the file
     /// that it is in was verified; interruptions are got over as in any copy.
     pub async fn put_out(&self, source: &RemotePath, output: &mut dyn Output) -> Result<Summary, PipeError> {
-        let begun = self.persistence.again(|| self.begin(source)).await?;
+        let begun = self.waits.source(self.persistence.again(|| self.begin(source))).await?;
+        self.waits.piece();
         let bytes = match begun {
             Begun::Whole(whole) => {
                 let size = whole.len() as u64;
                 self.progress.planned(1, size);
-                output.write(whole).await?;
+                self.waits.target(output.write(whole)).await?;
                 self.progress.advanced(ONLY, size);
                 size
             }
@@ -127,7 +139,9 @@ impl Pipe {
         let room = Semaphore::new(ahead);
         let parts = extents.iter().map(async |extent| {
             let permit = room.acquire().await;
-            (self.extent(&file, extent).await, permit)
+            let part = self.waits.source(self.extent(&file, extent)).await;
+            self.waits.piece();
+            (part, permit)
         });
         let (send, mut received) = mpsc::unbounded_channel();
         let read = async {
@@ -144,7 +158,7 @@ impl Pipe {
             while let Some((part, permit)) = received.recv().await {
                 let part = part?;
                 let len = part.len() as u64;
-                output.write(part).await?;
+                self.waits.target(output.write(part)).await?;
                 self.progress.advanced(ONLY, len);
                 self.persistence.note_progress();
                 drop(permit);

@@ -10,7 +10,10 @@ use std::{
 };
 
 use anyhow::Context;
-use ftpq_client::copy::{Followed, LeftOut, follow};
+use ftpq_client::{
+    copy::{Followed, LeftOut, follow},
+    verdict::Direction,
+};
 use ftpq_proto::{Kind, Name, RemotePath};
 use ftpq_storage::Storage;
 
@@ -49,7 +52,7 @@ pub(crate) async fn run(client: &mut Client, args: Args) -> anyhow::Result<u8> {
             let source = if args.transfer.follows_links() { followed(&from, source).await? } else { source };
             sources.push((from, source));
         }
-        return pipe::download(sources, &args.transfer, &client.global).await;
+        return pipe::download(sources, &args.transfer, client).await;
     }
     let place = Place::find(&args.to, args.remotes.len())?;
     let to = local(&place.folder)?;
@@ -69,7 +72,7 @@ pub(crate) async fn run(client: &mut Client, args: Args) -> anyhow::Result<u8> {
         let prefix = Prefix { source: String::new(), target: before_paths(&place.folder) };
         jobs.push(Job { from, source, is_folder, to: to.clone(), target, parents: false, prefix });
     }
-    args.transfer.run("got", jobs, &client.global).await
+    args.transfer.run(Direction::Download, jobs, client).await
 }
 
 /// What a link that was named leads to. The copy keeps the link's name.

@@ -7,17 +7,21 @@ use std::{
 };
 
 use async_trait::async_trait;
-use ftpq_client::copy::{Input, Output, Pipe, PipeError, Summary};
+use ftpq_client::{
+    copy::{Input, Output, Pipe, PipeError, Summary},
+    verdict::{Direction, Here},
+};
 use ftpq_proto::RemotePath;
 use ftpq_storage::{BLOCK, Bytes, Storage};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::task::spawn_blocking;
 
-use super::transfer::{TransferArgs, hint};
+use super::transfer::{TransferArgs, done, hint};
 use crate::{
+    client::Client,
     exit::{self, Ended},
-    global::Global,
     progress::Bars,
+    trial::Trial,
 };
 
 /// Uploads standard input to the file `target`.
@@ -26,12 +30,16 @@ pub(crate) async fn upload(
     target: &RemotePath,
     parents: bool,
     transfer: &TransferArgs,
-    global: &Global,
+    client: &Client,
 ) -> anyhow::Result<u8> {
-    let bars = Arc::new(Bars::new(global.quiet));
+    let (bars, trial) = (Arc::new(Bars::new(client.global.quiet)), Trial::begin(client));
     let pipe = Pipe::new(to, transfer.options(parents), bars.clone());
-    let done = pipe.take_in(&mut Standard, target).await;
-    end(done, "put", "standard input", &bars, transfer)
+    let copied = pipe.take_in(&mut Standard, target).await;
+    let summary = end(copied, Direction::Upload, &bars, transfer)?;
+    if let Some(all) = summary {
+        trial.end(client, Direction::Upload, Here::Pipe, &all, pipe.waited());
+    }
+    Ok(exit::OK)
 }
 
 /// Writes the files of `sources` to standard output, one after the other. What was written cannot be taken back,
@@ -40,33 +48,41 @@ pub(crate) async fn upload(
 pub(crate) async fn download(
     sources: Vec<(Arc<dyn Storage>, RemotePath)>,
     transfer: &TransferArgs,
-    global: &Global,
+    client: &Client,
 ) -> anyhow::Result<u8> {
     for (from, source) in sources {
-        let bars = Arc::new(Bars::new(global.quiet || io::IsTerminal::is_terminal(&io::stdout())));
+        let quiet = client.global.quiet || io::IsTerminal::is_terminal(&io::stdout());
+        let (bars, trial) = (Arc::new(Bars::new(quiet)), Trial::begin(client));
         let pipe = Pipe::new(from, transfer.options(false), bars.clone());
-        let done = pipe.put_out(&source, &mut Standard).await;
-        end(done, "got", "standard output", &bars, transfer)?;
+        let copied = pipe.put_out(&source, &mut Standard).await;
+        let summary = end(copied, Direction::Download, &bars, transfer)?;
+        if let Some(all) = summary.filter(|_| !quiet) {
+            trial.end(client, Direction::Download, Here::Pipe, &all, pipe.waited());
+        }
     }
     Ok(exit::OK)
 }
 
+/// What was copied; `None` where a file was there that is to be left alone.
 fn end(
-    done: Result<Summary, PipeError>,
-    word: &str,
-    pipe: &str,
+    copied: Result<Summary, PipeError>,
+    direction: Direction,
     bars: &Bars,
     transfer: &TransferArgs,
-) -> anyhow::Result<u8> {
-    match done {
+) -> anyhow::Result<Option<Summary>> {
+    let pipe = match direction {
+        Direction::Upload => "standard input",
+        Direction::Download => "standard output",
+    };
+    match copied {
         Ok(summary) => {
-            bars.finish(word, &summary);
-            Ok(exit::OK)
+            bars.finish(done(direction), &summary);
+            Ok(Some(summary))
         }
         Err(error) => {
             bars.abandon();
             Err(match error {
-                PipeError::Copy(error) if transfer.leaves_alone(&error) => return Ok(exit::OK),
+                PipeError::Copy(error) if transfer.leaves_alone(&error) => return Ok(None),
                 PipeError::Copy(error) => {
                     let message = bars.describe(&error) + hint(&error);
                     Ended::with(exit::code_of_status(error.status()), message)

@@ -9,6 +9,7 @@ use std::{
     sync::Arc,
 };
 
+use ftpq_client::verdict::Direction;
 use ftpq_proto::{Kind, Name, RemotePath, Status, UserPath};
 use ftpq_storage::Storage;
 
@@ -48,7 +49,7 @@ pub(crate) async fn run(client: &mut Client, mut args: Args) -> anyhow::Result<u
     let mut folders = HashMap::new();
     let jobs = sources.into_iter().map(|source| source.job(&mut folders, &to, &target));
     let jobs = jobs.collect::<anyhow::Result<_>>()?;
-    args.transfer.run("put", jobs, &client.global).await
+    args.transfer.run(Direction::Upload, jobs, client).await
 }
 
 /// `put - --to FILE`.
@@ -61,7 +62,7 @@ async fn standard_input(client: &mut Client, args: &Args, target: &Target) -> an
         return Err(Ended::usage("standard input has no name: give it one with --to FILE"));
     }
     let to = client.storage_over(&server, args.transfer.connections()).await?;
-    pipe::upload(to, &path, false, &args.transfer, &client.global).await
+    pipe::upload(to, &path, false, &args.transfer, client).await
 }
 
 /// `--to`, or the last argument where that is a remote path, or the current folder.

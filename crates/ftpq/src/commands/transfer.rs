@@ -2,14 +2,18 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use ftpq_client::copy::{Copy, CopyError, EXTENTS_PER_CONNECTION, Options, Side, Summary};
+use ftpq_client::{
+    copy::{Copy, CopyError, EXTENTS_PER_CONNECTION, Options, Side, Summary, Waited},
+    verdict::{Direction, Here},
+};
 use ftpq_proto::{RemotePath, Status};
 use ftpq_storage::{LocalFs, Storage};
 
 use crate::{
+    client::Client,
     exit::{self, Ended},
-    global::Global,
     progress::{Bars, Prefix},
+    trial::Trial,
 };
 
 #[derive(clap::Args, Clone, Debug)]
@@ -94,9 +98,9 @@ impl TransferArgs {
     }
 
     /// Copies all `jobs`, showing how it goes. Returns the exit code.
-    pub(crate) async fn run(&self, done: &str, jobs: Vec<Job>, global: &Global) -> anyhow::Result<u8> {
-        let bars = Arc::new(Bars::new(global.quiet));
-        let mut all = Summary::default();
+    pub(crate) async fn run(&self, direction: Direction, jobs: Vec<Job>, client: &Client) -> anyhow::Result<u8> {
+        let (bars, trial) = (Arc::new(Bars::new(client.global.quiet)), Trial::begin(client));
+        let (mut all, mut waited) = (Summary::default(), Waited::default());
         let alone = jobs.len() == 1;
         let mut ended = |copied| match copied {
             Ok(one) => {
@@ -116,9 +120,10 @@ impl TransferArgs {
             }
         };
         for jobs in jobs.chunk_by(Job::goes_with) {
-            self.copy(jobs, &bars, &mut ended).await?;
+            waited += self.copy(jobs, &bars, &mut ended).await?;
         }
-        bars.finish(done, &all);
+        bars.finish(done(direction), &all);
+        trial.end(client, direction, Here::Disk, &all, waited);
         Ok(if all.failed + all.skipped > 0 { exit::PARTIAL } else { exit::OK })
     }
 
@@ -137,24 +142,33 @@ impl TransferArgs {
         }
     }
 
-    /// Copies jobs that go together: a folder alone, or files.
+    /// Copies jobs that go together: a folder alone, or files. Returns what they waited for.
     async fn copy(
         &self,
         jobs: &[Job],
         bars: &Arc<Bars>,
         ended: &mut impl FnMut(Result<Summary, CopyError>) -> anyhow::Result<()>,
-    ) -> anyhow::Result<()> {
-        let Some(first) = jobs.first() else { return Ok(()) };
+    ) -> anyhow::Result<Waited> {
+        let Some(first) = jobs.first() else { return Ok(Waited::default()) };
         bars.set_prefix(first.prefix.clone());
         let copy = Copy::new(first.from.clone(), first.to.clone(), self.options(first.parents), bars.clone());
         match jobs {
-            [job] if job.is_folder => ended(copy.tree(&job.source, &job.target).await),
-            [job] => ended(copy.file(&job.source, &job.target).await),
+            [job] if job.is_folder => ended(copy.tree(&job.source, &job.target).await)?,
+            [job] => ended(copy.file(&job.source, &job.target).await)?,
             jobs => {
                 let paths = jobs.iter().map(|job| (job.source.clone(), job.target.clone()));
-                copy.files(paths.collect(), ended).await
+                copy.files(paths.collect(), ended).await?;
             }
         }
+        Ok(copy.waited())
+    }
+}
+
+/// What was done, for the line after the bars.
+pub(super) fn done(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Upload => "put",
+        Direction::Download => "got",
     }
 }
 

@@ -673,3 +673,45 @@ async fn a_file_that_is_larger_than_was_listed_waits_for_room() {
     assert_eq!(copying.await.unwrap().bytes, 3 << 20);
     assert_eq!(copy.memory.available_permits(), crate::limits::BUFFERS_KIB as usize);
 }
+
+/// In one go and by extents, and from and to pipes.
+#[tokio::test]
+async fn what_files_wait_for_is_counted_on_both_sides() {
+    let [from, to] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let [source, target] = [&from, &to].map(|folder| Arc::new(LocalFs::open(folder.path()).unwrap()));
+    let counted = |waited: Waited| !waited.source.is_zero() && !waited.target.is_zero() && waited.pieces > 0;
+    for (name, size) in [("small", 1_000), ("large", 20_000_000)] {
+        fs::write(from.path().join(name), vec![7; size]).unwrap();
+        let path = name.parse().unwrap();
+        let copy = Copy::new(source.clone(), target.clone(), OPTIONS, Arc::new(()));
+        assert_eq!(copy.waited(), Waited::default());
+        copy.file(&path, &path).await.unwrap();
+        assert!(counted(copy.waited()), "{name}: {:?}", copy.waited());
+
+        let mut bytes = Collected(Vec::new());
+        let pipe = Pipe::new(source.clone(), OPTIONS, Arc::new(()));
+        pipe.put_out(&path, &mut bytes).await.unwrap();
+        assert!(counted(pipe.waited()), "{name}: {:?}", pipe.waited());
+        let pipe = Pipe::new(target.clone(), Options { overwrite: true, ..OPTIONS }, Arc::new(()));
+        pipe.take_in(&mut bytes, &path).await.unwrap();
+        assert!(counted(pipe.waited()), "{name}: {:?}", pipe.waited());
+    }
+}
+
+/// A program that gives back what it was given.
+struct Collected(Vec<Bytes>);
+
+#[async_trait]
+impl Output for Collected {
+    async fn write(&mut self, block: Bytes) -> std::io::Result<()> {
+        self.0.push(block);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Input for Collected {
+    async fn next_block(&mut self) -> std::io::Result<Option<Bytes>> {
+        Ok(self.0.pop())
+    }
+}

@@ -9,6 +9,7 @@
 //! - [`Listener`] and [`Connector`]: the two ends of a [`Connection`].
 //! - [`SendHalf`] and [`RecvHalf`]: one stream. Dropping a send half that was not finished resets it,
 //!   so that a truncated body can never look complete.
+//! - [`Shard`]: a thread that drives endpoints, beside the one that is there.
 //! - [`Traffic`]: how an end's packets are paced, and what it remembers of paths.
 //! - [`tuning`]: every number that shapes speed and memory on the wire, with its reason.
 
@@ -18,6 +19,7 @@ mod connector;
 mod fingerprint;
 mod identity;
 mod listener;
+mod shard;
 mod sieve;
 mod socket;
 mod stream;
@@ -33,6 +35,7 @@ pub use connector::{ConnectError, Connector};
 pub use fingerprint::{Fingerprint, ParseFingerprintError};
 pub use identity::{Identity, IdentityError};
 pub use listener::{BindError, BoundSocket, Incoming, Listener};
+pub use shard::{Shard, Work, processors};
 pub use stream::{RecvError, RecvHalf, SendError, SendHalf};
 pub use succession::{AnnounceError, SuccessionError};
 pub use ticket::{ParseTicketError, Ticket};

@@ -15,7 +15,7 @@ use std::{
 
 use ftpq_proto::{Digest, Extent, Extents, RemotePath, Status, Version};
 use ftpq_storage::{FileInfo, LargeFile, Pinned, Problem, Publish, Staging, Storage, StorageError, join};
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::sync::Semaphore;
 
 use super::{
@@ -122,18 +122,22 @@ impl Large {
         let extents = staging.extents();
         let pinned = Pinned { path: file.source.clone(), version, extents };
         let held: HashMap<_, _> = staging.held().into_iter().map(|held| (held.index, held.digest)).collect();
-        let (start, most) = (Semaphore::new(1), file.copy.extents_in_flight());
-        let work = extents.iter().map(|extent| {
-            let moved = &file.moved;
+        let start = Semaphore::new(1);
+        let mut work = extents.iter().map(|extent| {
+            let (moved, most) = (&file.moved, file.copy.extents_in_flight());
             let (copy, large, pinned, baton) = (file.copy, self, &pinned, Baton::of(&start, extent.length, most));
             Sending { copy, moved, staging, pinned, extent, large, baton }.run(held.get(&extent.index).copied())
         });
-        let mut done = stream::iter(work).buffer_unordered(most);
+        let mut running = FuturesUnordered::new();
         // Where one fails the others are dropped: what is durable of the file stays at the target.
-        while let Some(done) = done.next().await {
-            done?;
+        loop {
+            let room = file.copy.extents_in_flight().saturating_sub(running.len());
+            running.extend(work.by_ref().take(room));
+            match running.next().await {
+                Some(done) => done?,
+                None => return Ok(()),
+            }
         }
-        Ok(())
     }
 
     async fn commit(&mut self, staging: &dyn Staging, file: &FileCopy<'_>, info: FileInfo) -> Result<(), CopyError> {

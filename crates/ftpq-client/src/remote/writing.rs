@@ -11,7 +11,7 @@ use ftpq_transport::{SendError, SendHalf};
 use tokio::time::timeout;
 
 use super::{Remote, remote};
-use crate::session::Call;
+use crate::{bundle::InFlight, session::Call};
 
 /// A file on its way to a server, in one go.
 pub(super) struct RemoteUpload {
@@ -83,7 +83,8 @@ impl Staging for RemoteStaging {
     async fn write(&self, index: u32, holes: Holes) -> Result<Box<dyn Upload>, StorageError> {
         let args = write::Args { path: self.remote.at(&self.path)?, upload: self.id, index, holes };
         let call = self.remote.begin(write::VERB, &args).await.map_err(|error| remote(&self.path, error))?;
-        Ok(Box::new(RemoteExtent { path: self.path.clone(), call }))
+        let in_flight = self.remote.bundle.extent(self.remote.connections);
+        Ok(Box::new(RemoteExtent { path: self.path.clone(), call, _in_flight: in_flight }))
     }
 
     async fn prove(&self, index: u32, digest: Digest) -> Result<bool, StorageError> {
@@ -102,6 +103,7 @@ impl Staging for RemoteStaging {
 struct RemoteExtent {
     path: RemotePath,
     call: Call,
+    _in_flight: InFlight,
 }
 
 #[async_trait]

@@ -200,7 +200,7 @@ async fn all_ports_finish_what_runs_and_say_goodbye() {
         sessions.push(session);
     }
     for session in sessions {
-        let closed = session.connection().closed().await;
+        let closed = timeout(PATIENCE, session.connection().closed()).await.expect("a goodbye");
         assert!(matches!(closed, Closed::ByPeer { status: Status::Unavailable, .. }), "{closed:?}");
     }
     task.await.unwrap();

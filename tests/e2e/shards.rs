@@ -41,6 +41,7 @@ fn source(line: &str) -> &str {
 fn every_thread_is_confined() {
     let world = World::new();
     let server = world.server_program().args(["--shards", "3"]).serve();
+    assert!(!server.screen.contains("more than one thread"), "{}", server.screen);
     if server.screen.contains("sandbox      none") {
         eprintln!("SKIPPED every_thread_is_confined: {}", server.screen);
         return;

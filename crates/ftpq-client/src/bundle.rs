@@ -219,11 +219,11 @@ impl Drop for InFlight {
 
 /// Opens one connection after the other while threads are busy with large files, until each port has one.
 async fn watch(bundle: Weak<Bundle>) {
-    let ports = match bundle.upgrade() {
-        Some(bundle) => bundle.ports().await,
-        None => return,
-    };
-    let (mut ports, mut load) = (ports, Load::default());
+    let Some(first) = bundle.upgrade() else { return };
+    let (mut ports, mut load) = (first.ports().await, Load::default());
+    // What the first window is measured from.
+    load.wants_more(&first.work().await, true);
+    drop(first);
     while !ports.is_empty() {
         sleep(WINDOW).await;
         let Some(bundle) = bundle.upgrade() else { return };

@@ -24,6 +24,7 @@ mod retry;
 mod rotation;
 mod serve;
 mod servers;
+mod shards;
 mod shell;
 mod support;
 mod tickets;

@@ -17,7 +17,8 @@ fn files_of_any_size_pass_through_little_memory() {
     let world = World::in_memory(size);
     solid(&world.work().join("big"), size);
     for command in ["put", "get"] {
-        let mut client = world.client().args([command, "-f", "big"]).spawn();
+        // Where there are cores to spare there would be more of them, each with buffers of its own.
+        let mut client = world.client().args([command, "-f", "--connections", "1", "big"]).spawn();
         let mut peak = 0;
         // Its last word on itself is at most one look old when it ends.
         until("the transfer ends", || {

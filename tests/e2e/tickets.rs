@@ -123,6 +123,7 @@ fn welcome(peer: Fingerprint) -> con::Welcome {
         rights: Rights::NONE,
         limits: Limits { bytes: Some(5 << 30), files: Some(1000), rate: Some(1 << 20), expires: Some(1_800_000_000) },
         successor: None,
+        ports: Vec::new(),
     }
 }
 

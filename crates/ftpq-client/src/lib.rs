@@ -1,5 +1,5 @@
 //! ftpq's client side: a [`Session`] on a server, a [`Link`] that replaces sessions as they are lost,
-//! the server's files as a [`Storage`](ftpq_storage::Storage)
+//! a [`Bundle`] of links where one core is not enough, the server's files as a [`Storage`](ftpq_storage::Storage)
 //! ([`Remote`]), and the one way of copying files and trees between any two storages ([`copy`]).
 //!
 //! Uploading is copying from a local storage to a remote one, downloading the reverse: both read,
@@ -10,6 +10,7 @@
 //! Nothing here asks a person or prints: trust is decided by the caller, progress is told to a
 //! [`Progress`].
 
+mod bundle;
 pub mod copy;
 pub mod known_servers;
 pub mod limits;
@@ -19,6 +20,7 @@ mod remote;
 mod session;
 pub mod verdict;
 
+pub use bundle::{Bundle, Connections};
 pub use known_servers::{Known, KnownServers};
 pub use link::{Dialer, Link};
 pub use progress::{FileId, Progress};

@@ -16,7 +16,7 @@ use std::{
 };
 
 use ftpq_proto::{Status, TicketSecret, commands::con};
-use ftpq_transport::{ConnectError, Connector, Fingerprint};
+use ftpq_transport::{ConnectError, Connection, Connector, Fingerprint};
 use tokio::{
     sync::Mutex,
     time::{Instant, sleep, timeout},
@@ -34,6 +34,8 @@ pub struct Dialer {
     pub connector: Connector,
     /// Where the server is.
     pub addresses: Vec<SocketAddr>,
+    /// Where else it is: tried first, and alone. What fails there is tried at `addresses`.
+    pub elsewhere: Vec<SocketAddr>,
     /// The keys that it may have. Once it was met, only those that are known of it count.
     pub trust: Vec<Known>,
     /// What this client calls itself.
@@ -56,7 +58,10 @@ impl Dialer {
         patience: Duration,
     ) -> Result<Session, ConnectError> {
         let keys: Vec<_> = trust.iter().flat_map(Known::keys).collect();
-        let connection = self.connector.connect(&self.addresses, &keys, patience).await?;
+        let connection = match self.connect_elsewhere(&keys, patience).await {
+            Some(connection) => connection,
+            None => self.connector.connect(&self.addresses, &keys, patience).await?,
+        };
         let hello = Hello { agent: self.agent.clone(), ticket, learn: self.learn.clone() };
         match timeout(patience, Session::open_with(connection, hello)).await {
             Ok(Ok(session)) => {
@@ -66,6 +71,16 @@ impl Dialer {
             Ok(Err(CallError::Closed(closed))) => Err(ConnectError::Failed(closed)),
             _ => Err(ConnectError::NoAnswer),
         }
+    }
+
+    /// The firewall may let nothing through there, or somebody else listen by now: then the usual port has to do.
+    async fn connect_elsewhere(&self, keys: &[Fingerprint], patience: Duration) -> Option<Connection> {
+        if self.elsewhere.is_empty() {
+            return None;
+        }
+        let connected = self.connector.connect(&self.elsewhere, keys, patience.min(ELSEWHERE)).await;
+        let addresses = &self.elsewhere;
+        connected.inspect_err(|error| tracing::debug!(?addresses, %error, "no connection to another port")).ok()
     }
 }
 
@@ -140,6 +155,16 @@ impl Link {
     pub fn live(&self) -> Option<Session> {
         let state = self.state.try_lock().ok()?;
         state.session.connection().close_reason().is_none().then(|| state.session.clone())
+    }
+
+    /// Where the server is, of the session that there is.
+    pub async fn remote_address(&self) -> SocketAddr {
+        self.state.lock().await.session.connection().remote_address()
+    }
+
+    /// How the server is reached: not at all where there was only the one session.
+    pub(crate) fn dialer(&self) -> Option<&Dialer> {
+        self.dialer.as_ref()
     }
 
     /// Says goodbye.
@@ -249,6 +274,9 @@ impl Heard {
 /// How long most attempts to connect again may take: two round trips and a packet lost.
 const ATTEMPT: Duration = Duration::from_secs(3);
 
+/// How long another port is tried alone: a first packet that is lost is sent again after one second.
+const ELSEWHERE: Duration = Duration::from_secs(2);
+
 /// How often silence is looked for.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -261,7 +289,7 @@ const SILENCE: Duration = Duration::from_secs(4);
 const GIVE_UP: Duration = Duration::from_secs(15);
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::{net::Ipv4Addr, sync::Mutex as SyncMutex};
 
     use ftpq_proto::{
@@ -269,7 +297,7 @@ mod tests {
         commands::con::Successor,
         message::{Reply, Request, Response},
     };
-    use ftpq_transport::{Connection, Identity, Listener, Ticket};
+    use ftpq_transport::{Identity, Listener, Ticket};
 
     use super::*;
 
@@ -277,8 +305,8 @@ mod tests {
     type Tickets = Arc<SyncMutex<Vec<Option<TicketSecret>>>>;
 
     /// A server that welcomes everybody and can lose its clients.
-    struct Server {
-        listener: Listener,
+    pub(crate) struct Server {
+        pub(crate) listener: Listener,
         key: Fingerprint,
         tickets: Tickets,
         /// Which key it says will follow.
@@ -287,7 +315,7 @@ mod tests {
     }
 
     impl Server {
-        fn start(identity: &Identity) -> Self {
+        pub(crate) fn start(identity: &Identity) -> Self {
             let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into(), identity).unwrap();
             let server = Self {
                 listener: listener.clone(),
@@ -328,11 +356,12 @@ mod tests {
             *self.successor.lock().unwrap() = said;
         }
 
-        fn dialer(&self, trust: Vec<Known>, learnt: &Learnt) -> Dialer {
+        pub(crate) fn dialer(&self, trust: Vec<Known>, learnt: &Learnt) -> Dialer {
             let learnt = learnt.clone();
             Dialer {
                 connector: Connector::new(Identity::generate().unwrap()),
                 addresses: vec![self.listener.local_addr()],
+                elsewhere: Vec::new(),
                 trust,
                 agent: "test/1".into(),
                 ticket: None,
@@ -344,7 +373,7 @@ mod tests {
     }
 
     /// What was learnt of the server's keys.
-    type Learnt = Arc<SyncMutex<Vec<(Fingerprint, Option<Fingerprint>)>>>;
+    pub(crate) type Learnt = Arc<SyncMutex<Vec<(Fingerprint, Option<Fingerprint>)>>>;
 
     fn welcome(successor: Option<Successor>) -> con::Welcome {
         con::Welcome {
@@ -357,6 +386,7 @@ mod tests {
             rights: Rights::NONE,
             limits: con::Limits::default(),
             successor,
+            ports: Vec::new(),
         }
     }
 

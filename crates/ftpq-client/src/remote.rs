@@ -5,7 +5,7 @@ mod writing;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -27,6 +27,7 @@ use tokio::{sync::oneshot, time::timeout};
 
 use self::writing::{Begun, RemoteFirst, RemoteUpload};
 use crate::{
+    bundle::{Bundle, Connections, InFlight},
     limits,
     link::Link,
     session::{Call, CallError, Part, Session, decode},
@@ -35,9 +36,8 @@ use crate::{
 /// The files of a server, below a folder of it.
 #[derive(Clone)]
 pub struct Remote {
-    /// At least one. Commands take turns.
-    links: Arc<[Arc<Link>]>,
-    turn: Arc<AtomicUsize>,
+    bundle: Arc<Bundle>,
+    connections: Connections,
     /// Where this storage's root is on the server.
     base: RemotePath,
     names: Arc<Names>,
@@ -74,8 +74,12 @@ impl Remote {
 
     /// The same, over several connections to the one server.
     pub fn spread(link: Arc<Link>, more: impl IntoIterator<Item = Arc<Link>>) -> Self {
-        let links = std::iter::once(link).chain(more).collect();
-        Self { links, turn: Arc::default(), base: RemotePath::root(), names: Names::new(limits::NAMES) }
+        Self::bundled(Bundle::of(link, more, 1), Connections::UpTo(usize::MAX))
+    }
+
+    /// The same, over those `connections` that `bundle` has at any time.
+    pub fn bundled(bundle: Arc<Bundle>, connections: Connections) -> Self {
+        Self { bundle, connections, base: RemotePath::root(), names: Names::new(limits::NAMES) }
     }
 
     /// The same, taking so many names from all listings together, instead of [`limits::NAMES`].
@@ -91,14 +95,10 @@ impl Remote {
 
     /// A session on the server: one that is open, or the next.
     pub async fn session(&self) -> Result<Session, CallError> {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.links.len().max(1);
-        match self.links.get(turn) {
-            Some(link) => match link.session().await {
-                // One connection that cannot be had must not keep the others from their work.
-                Err(lost) => self.links.iter().find_map(|link| link.live()).ok_or(lost),
-                session => session,
-            },
-            None => Err(CallError::Closed(ftpq_transport::Closed::Here)),
+        match self.bundle.next(self.connections).session().await {
+            // One connection that cannot be had must not keep the others from their work.
+            Err(lost) => self.bundle.live(self.connections).ok_or(lost),
+            session => session,
         }
     }
 
@@ -202,7 +202,8 @@ impl Storage for Remote {
         // The rest was told when the file was opened.
         let (size, version, mtime) = (file.extents.size(), file.version, Timestamp::default());
         let info = FileInfo { size, version, sparse: false, mtime, mode: 0 };
-        Ok(Box::new(RemoteReader { path: file.path.clone(), call, info, holes, left, last: Last::Part }))
+        let last = Last::Part { _in_flight: self.bundle.extent(self.connections) };
+        Ok(Box::new(RemoteReader { path: file.path.clone(), call, info, holes, left, last }))
     }
 
     async fn extent_digest(&self, file: &Pinned, index: u32) -> Result<Digest, StorageError> {
@@ -237,7 +238,8 @@ impl Storage for Remote {
     async fn begin_with_first(&self, path: &RemotePath, file: LargeFile) -> Result<Option<Beginning>, StorageError> {
         let Call { send, mut answers } = self.begin_large(path, &file, true).await?;
         let (pass_on, reply) = oneshot::channel();
-        let first = RemoteFirst { path: path.clone(), send, patience: answers.patience, reply };
+        let (patience, in_flight) = (answers.patience, self.bundle.extent(self.connections));
+        let first = RemoteFirst { path: path.clone(), send, patience, reply, in_flight };
         let begun = Begun { remote: self.clone(), path: path.clone(), file };
         let begun = async move {
             let begun = begun.hear(&mut answers).await?;
@@ -282,6 +284,10 @@ impl Storage for Remote {
     async fn rename(&self, from: &RemotePath, to: &RemotePath, overwrite: bool) -> Result<(), StorageError> {
         let args = mv::Args { from: self.at(from)?, to: self.at(to)?, overwrite };
         self.call::<_, mv::Moved>(from, mv::VERB, &args).await.map(drop)
+    }
+
+    fn width(&self) -> usize {
+        self.bundle.len(self.connections)
     }
 
     async fn subtree(&self, path: &RemotePath) -> Result<Arc<dyn Storage>, StorageError> {
@@ -351,7 +357,7 @@ struct RemoteReader {
 /// What the server replies after a body.
 enum Last {
     File,
-    Part,
+    Part { _in_flight: InFlight },
 }
 
 fn info(head: &dwld::File) -> FileInfo {
@@ -404,7 +410,7 @@ impl Reader for RemoteReader {
             let trailer: Trailer = self.call.answers.recv.frame(tuning::STALL.min(self.call.answers.patience)).await?;
             match self.last {
                 Last::File => self.call.answers.reply::<dwld::Sent>().await.map(drop)?,
-                Last::Part => self.call.answers.reply::<read::Sent>().await.map(drop)?,
+                Last::Part { .. } => self.call.answers.reply::<read::Sent>().await.map(drop)?,
             }
             Ok(trailer.digest)
         };

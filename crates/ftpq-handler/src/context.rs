@@ -49,6 +49,8 @@ pub struct Service {
     pub verbs: Vec<Spec>,
     /// What it says of the key that it will have next.
     pub succession: Succession,
+    /// Further ports at which it is met.
+    pub ports: Vec<u16>,
 }
 
 /// What a server says of the key that it will have next: asked for at each CON. The default says nothing.

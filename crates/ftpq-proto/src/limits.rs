@@ -35,6 +35,9 @@ pub const SUMMARY_MAX: usize = 256;
 /// Versions or features that one side may announce.
 pub const FEATURES_MAX: usize = 32;
 
+/// Further ports that a server may announce: as many as a client may have connections.
+pub const PORTS_MAX: usize = 16;
+
 /// Bytes of an error message or of another sentence meant for a person.
 pub const TEXT_MAX: usize = 1024;
 

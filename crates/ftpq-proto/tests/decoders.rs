@@ -13,7 +13,7 @@ use ftpq_proto::{
     commands::{attr, begin, cd, commit, con, dwld, link, list, mkdir, mv, prove, read, rm, stat, upld, write},
     limits::{
         EXTENT_MAX, EXTENT_MIN, EXTENTS_MAX, FEATURES_MAX, FRAME_MAX, HELD_PAGE_MAX, HOLES_MAX, LIST_PAGE_BYTES,
-        LIST_PAGE_MAX, NAME_MAX, PATH_MAX, TEXT_MAX, VERBS_MAX,
+        LIST_PAGE_MAX, NAME_MAX, PATH_MAX, PORTS_MAX, TEXT_MAX, VERBS_MAX,
     },
     message::{Failed, Reply, Request, Response, Trailer},
 };
@@ -335,6 +335,9 @@ fn more_than_the_stated_number_of_anything_is_refused() {
     takes(&welcome(FEATURES_MAX, VERBS_MAX));
     refuses(&welcome(FEATURES_MAX + 1, 0));
     refuses(&welcome(0, VERBS_MAX + 1));
+    let shards = |ports| con::Welcome { ports: vec![4434; ports], ..nobody() };
+    takes(&shards(PORTS_MAX));
+    refuses(&shards(PORTS_MAX + 1));
 }
 
 #[test]
@@ -727,6 +730,7 @@ fn nobody() -> con::Welcome {
         rights: Rights::NONE,
         limits: con::Limits::default(),
         successor: None,
+        ports: vec![],
     }
 }
 
@@ -752,8 +756,9 @@ prop_compose! {
         rights in rights(),
         limits in limits(),
         successor in option::of(successor()),
+        ports in vec(any::<u16>(), 0..=PORTS_MAX),
     ) -> con::Welcome {
-        con::Welcome { version, agent, features, verbs, user, key, rights, limits, successor }
+        con::Welcome { version, agent, features, verbs, user, key, rights, limits, successor, ports }
     }
 }
 

@@ -15,7 +15,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use ftpq_proto::Escaped;
+use ftpq_proto::{Escaped, limits::PORTS_MAX};
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
 use crate::units::parse_bytes;
@@ -28,6 +28,9 @@ pub struct Config {
     pub root: Option<PathBuf>,
     /// Addresses to listen on, as `ADDR:PORT`.
     pub listen: Option<Vec<SocketAddr>>,
+    /// Threads, and ports, that share the work: some of [`SHARDS`](Self::SHARDS).
+    #[serde(deserialize_with = "shards")]
+    pub shards: Option<usize>,
     /// The list of the clients that may connect.
     pub authorized_clients: Option<PathBuf>,
     /// Days for which an upload that was cut can be gone on with: one of [`KEEP_DAYS`](Self::KEEP_DAYS).
@@ -69,6 +72,9 @@ impl Config {
     /// What `keep-unfinished` may be.
     pub const KEEP_DAYS: std::ops::RangeInclusive<u64> = 1..=3650;
 
+    /// What `shards` may be: the usual port and those that CON announces.
+    pub const SHARDS: std::ops::RangeInclusive<usize> = 1..=PORTS_MAX;
+
     /// Reads the text of a file.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         if text.len() > Self::MAX_LEN {
@@ -109,6 +115,13 @@ fn days<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
     if range.contains(&days) { Ok(Some(days)) } else { Err(out()) }
 }
 
+fn shards<'de, D: Deserializer<'de>>(from: D) -> Result<Option<usize>, D::Error> {
+    let shards = usize::deserialize(from)?;
+    let range = Config::SHARDS;
+    let out = || D::Error::custom(format!("{shards} is not in {} to {} shards", range.start(), range.end()));
+    if range.contains(&shards) { Ok(Some(shards)) } else { Err(out()) }
+}
+
 fn bytes<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged, expecting = "expected a size, as in \"512M\" or 536870912")]
@@ -135,6 +148,7 @@ mod tests {
         let text = r#"
             root = "/srv/files"
             listen = ["[::]:4433", "127.0.0.1:4434"] # two
+            shards = 4
             authorized-clients = "clients"
             keep-unfinished = 30
             audit = "/var/log/ftpq/audit.jsonl"
@@ -150,10 +164,10 @@ mod tests {
         "#;
         let config = Config::parse(text).unwrap();
         // Whoever adds a key adds it here.
-        let Config { root, listen, authorized_clients, keep_unfinished, audit, user, sandbox, limits } = config;
+        let Config { root, listen, shards, authorized_clients, keep_unfinished, audit, user, sandbox, limits } = config;
         assert_eq!(root, Some("/srv/files".into()));
         assert_eq!(listen, Some(vec!["[::]:4433".parse().unwrap(), "127.0.0.1:4434".parse().unwrap()]));
-        assert_eq!(authorized_clients, Some("clients".into()));
+        assert_eq!((shards, authorized_clients), (Some(4), Some("clients".into())));
         assert_eq!((keep_unfinished, audit), (Some(30), Some("/var/log/ftpq/audit.jsonl".into())));
         assert_eq!((user, sandbox), (Some("ftpq".into()), Some(false)));
         let Limits { memory, connections, connections_per_key, connections_per_network, half_open, penalties } = limits;
@@ -182,6 +196,8 @@ mod tests {
             ("keep-unfinished = 0", 1, "0 is not in 1 to 3650 days"),
             ("keep-unfinished = 3651", 1, "3651 is not in 1 to 3650 days"),
             ("keep-unfinished = \"7\"", 1, "expected u64"),
+            ("shards = 0", 1, "0 is not in 1 to 16 shards"),
+            ("shards = 17", 1, "17 is not in 1 to 16 shards"),
             ("sandbox = \"no\"", 1, "expected a boolean"),
             ("user = \"a", 1, "invalid basic string"),
             ("[limits]\nmemory = \"512MB\"", 2, "as in 512M"),

@@ -12,6 +12,7 @@ use ftpq_handler::{Handler, RegisterError, Registry, Service, Succession};
 use ftpq_proto::{Spec, Status, commands::con::Successor};
 use ftpq_storage::{KEPT_FOR, Storage};
 use ftpq_transport::Listener;
+use futures_util::future::join_all;
 use tokio::time::{interval, sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -69,6 +70,7 @@ impl Server {
             keep_unfinished: KEPT_FOR,
             limits: Limits::default(),
             succession: Succession::default(),
+            ports: Vec::new(),
         }
     }
 
@@ -79,15 +81,17 @@ impl Server {
 
     /// Serves on `listeners` until `shutdown` resolves. Then takes nothing new, gives the commands
     /// that run up to [`DRAIN`] to finish, tells every client, and returns.
+    ///
+    /// What comes at a listener is done on [its runtime](Listener::runtime), up to the last command.
     pub async fn serve(self, listeners: Vec<Listener>, shutdown: impl Future<Output = ()>) {
         self.shared.report_rejected_lines();
         let sessions = TaskTracker::new();
         let accepting = TaskTracker::new();
         let listeners: Vec<_> = listeners.into_iter().map(Arc::new).collect();
         for listener in &listeners {
-            let (shared, sessions, listener) = (self.shared.clone(), sessions.clone(), listener.clone());
-            accepting.spawn(async move {
-                while let Some(incoming) = listener.accept().await {
+            let (shared, sessions, taking) = (self.shared.clone(), sessions.clone(), listener.clone());
+            let accept = async move {
+                while let Some(incoming) = taking.accept().await {
                     match shared.gate.judge(incoming.remote_address().ip(), incoming.is_validated()) {
                         Verdict::Enter(pass) => drop(sessions.spawn(session::run(shared.clone(), incoming, pass))),
                         Verdict::Retry => incoming.retry(),
@@ -95,7 +99,8 @@ impl Server {
                         Verdict::Ignore => incoming.ignore(),
                     }
                 }
-            });
+            };
+            accepting.spawn_on(accept, listener.runtime());
         }
         let tidying = tokio::spawn(tidy(self.shared.clone()));
         let closing = tokio::spawn(close_idle(self.shared.clone()));
@@ -108,9 +113,8 @@ impl Server {
         self.shared.draining.cancel();
         self.shared.commands.close();
         let _ = timeout(DRAIN, self.shared.commands.wait()).await;
-        for listener in &listeners {
-            listener.close(Status::Unavailable, "the server is stopping").await;
-        }
+        let closing = listeners.iter().map(|listener| listener.close(Status::Unavailable, "the server is stopping"));
+        join_all(closing).await;
         watching.abort();
         accepting.close();
         sessions.close();
@@ -189,6 +193,7 @@ pub struct ServerBuilder {
     keep_unfinished: Duration,
     limits: Limits,
     succession: Succession,
+    ports: Vec<u16>,
 }
 
 impl ServerBuilder {
@@ -224,6 +229,12 @@ impl ServerBuilder {
         Self { succession: Succession::by(provider), ..self }
     }
 
+    /// Tells clients of these further ports: there must be a listener at each.
+    #[must_use]
+    pub fn ports(self, ports: Vec<u16>) -> Self {
+        Self { ports, ..self }
+    }
+
     /// The server, if all its verbs have names of their own.
     pub fn build(self) -> Result<Server, BuildError> {
         if let Some(problem) = self.problem {
@@ -233,6 +244,7 @@ impl ServerBuilder {
             agent: concat!("ftpq/", env!("CARGO_PKG_VERSION")).into(),
             verbs: self.registry.specs().cloned().collect(),
             succession: self.succession,
+            ports: self.ports,
         };
         Ok(Server {
             shared: Arc::new(Shared {

@@ -6,11 +6,13 @@ use ftpq_congestion::{Remembered, Report};
 use ftpq_proto::{Escaped, Status, codec::clipped, commands::con::Successor};
 use quinn::{ConnectionError, Endpoint, TransportErrorCode, VarInt};
 use rustls::pki_types::CertificateDer;
+use tokio::runtime::Handle;
 
 use crate::{
     counters::Counters,
     fingerprint::Fingerprint,
     fit::Fit,
+    shard::{Shard, Work},
     socket,
     stream::{RecvHalf, SendHalf},
     succession::{self, SuccessionError},
@@ -28,14 +30,23 @@ pub struct Connection {
     /// Where what it learns is kept.
     paths: Paths,
     fit: Arc<Fit>,
+    /// Where its packets are taken care of.
+    runtime: Handle,
+    /// What drives that for a client, unless whoever connects does.
+    _shard: Option<Arc<Shard>>,
 }
 
 impl Connection {
-    /// `None` where the peer proved no key, which our TLS configurations do not let happen.
+    /// Must be called within the runtime that takes care of it. `None` where the peer proved no key, which our TLS configurations do not let happen.
     pub(crate) fn new(inner: quinn::Connection, endpoint: Option<Endpoint>, paths: Paths) -> Option<Self> {
         let peer = Fingerprint::of(&peer_certificate(&inner)?).ok()?;
         let fit = Arc::new(Fit::new(inner.clone(), endpoint.is_some()));
-        Some(Self { inner, peer, endpoint, paths, fit })
+        Some(Self { inner, peer, endpoint, paths, fit, runtime: Handle::current(), _shard: None })
+    }
+
+    /// Keeps `shard` alive for as long as it is there itself.
+    pub(crate) fn kept_by(self, shard: Option<Arc<Shard>>) -> Self {
+        Self { _shard: shard, ..self }
     }
 
     /// The key that the other side proved to hold.
@@ -67,6 +78,11 @@ impl Connection {
         Counters::new(&self.inner.stats(), report, self.remote_address().ip().is_loopback())
     }
 
+    /// How much the thread has worked that takes care of its packets; `None` once that has ended.
+    pub async fn work(&self) -> Option<Work> {
+        self.runtime.spawn(async { Work::here() }).await.ok()
+    }
+
     /// Whether `other` is a clone of this.
     pub fn is(&self, other: &Connection) -> bool {
         self.inner.stable_id() == other.inner.stable_id()
@@ -76,6 +92,8 @@ impl Connection {
     /// 9); the server learns of it at once. Helps where a NAT or firewall has forgotten the old one.
     pub fn rebind(&self) {
         let Some(endpoint) = &self.endpoint else { return };
+        // The new socket is for the same thread as the old one.
+        let _within = self.runtime.enter();
         let moved = socket::bind_for(self.inner.remote_address()).and_then(|socket| endpoint.rebind_abstract(socket));
         if let Err(error) = moved {
             tracing::debug!(%error, "cannot take another local port");
@@ -117,10 +135,13 @@ impl Connection {
     /// wait for its idle timeout.
     pub async fn goodbye(&self) {
         self.close(None, "");
-        // The driver's task sends the packet when it next runs.
-        for _ in 0..4 {
-            tokio::task::yield_now().await;
-        }
+        // The driver's task sends the packet when it next runs, on whichever thread that is.
+        let sent = self.runtime.spawn(async {
+            for _ in 0..4 {
+                tokio::task::yield_now().await;
+            }
+        });
+        let _ = sent.await;
     }
 
     /// Waits for the end of the connection.

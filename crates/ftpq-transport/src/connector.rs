@@ -11,6 +11,7 @@ use crate::{
     fingerprint::Fingerprint,
     identity::Identity,
     listener::endpoint_config,
+    shard::Shard,
     socket,
     tls::{self, SeenKey},
     traffic::Traffic,
@@ -22,18 +23,26 @@ use crate::{
 pub struct Connector {
     identity: Identity,
     traffic: Traffic,
+    /// What drives its connections, unless whoever connects does.
+    shard: Option<Arc<Shard>>,
 }
 
 impl Connector {
     /// As `identity`.
     pub fn new(identity: Identity) -> Self {
-        Self { identity, traffic: Traffic::default() }
+        Self { identity, traffic: Traffic::default(), shard: None }
     }
 
     /// Its connections do as `traffic` says.
     #[must_use]
     pub fn with_traffic(self, traffic: Traffic) -> Self {
         Self { traffic, ..self }
+    }
+
+    /// The packets of its connections are taken care of by `shard`, for as long as any of them is there.
+    #[must_use]
+    pub fn on_shard(self, shard: Arc<Shard>) -> Self {
+        Self { shard: Some(shard), ..self }
     }
 
     /// This side's key.
@@ -54,10 +63,14 @@ impl Connector {
         let mut attempts = JoinSet::new();
         for (turn, &address) in addresses.iter().enumerate() {
             let (this, trust) = (self.clone(), trust.to_vec());
-            attempts.spawn(async move {
+            let attempt = async move {
                 time::sleep(HEAD_START * turn as u32).await;
                 this.connect_to(address, trust).await
-            });
+            };
+            match &self.shard {
+                Some(shard) => attempts.spawn_on(attempt, shard.runtime()),
+                None => attempts.spawn(attempt),
+            };
         }
         let first_answer = async {
             let mut last = ConnectError::NoAnswer;
@@ -73,7 +86,7 @@ impl Connector {
         time::timeout(patience, first_answer).await.unwrap_or(Err(ConnectError::NoAnswer))
     }
 
-    async fn connect_to(&self, address: SocketAddr, trust: Vec<Fingerprint>) -> Result<Connection, ConnectError> {
+    async fn connect_to(self, address: SocketAddr, trust: Vec<Fingerprint>) -> Result<Connection, ConnectError> {
         let seen = SeenKey::default();
         let tls = tls::client_config(&self.identity, trust.clone(), seen.clone())?;
         let crypto = QuicClientConfig::try_from(tls).map_err(|error| rustls::Error::General(error.to_string()))?;
@@ -87,6 +100,7 @@ impl Connector {
             .map_err(|error| ConnectError::Failed(Closed::Transport(error.to_string())))?;
         match connecting.await {
             Ok(inner) => Connection::new(inner, Some(endpoint), self.traffic.paths.clone())
+                .map(|connection| connection.kept_by(self.shard))
                 .ok_or_else(|| ConnectError::Failed(Closed::Transport("the server proved no key".into()))),
             Err(error) => Err(match (seen.get(), Closed::from(error)) {
                 (Some(key), _) if !trust.contains(&key) => ConnectError::Untrusted { key },

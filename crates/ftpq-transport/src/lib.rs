@@ -10,6 +10,7 @@
 //! - [`SendHalf`] and [`RecvHalf`]: one stream. Dropping a send half that was not finished resets it,
 //!   so that a truncated body can never look complete.
 //! - [`Counters`]: what a connection has counted, for whoever wants to know what limited it.
+//! - [`Shard`]: a thread that drives endpoints, beside the one that is there.
 //! - [`Traffic`]: how an end's packets are paced, and what it remembers of paths.
 //! - [`tuning`]: every number that shapes speed and memory on the wire, with its reason.
 
@@ -21,6 +22,7 @@ mod fingerprint;
 mod fit;
 mod identity;
 mod listener;
+mod shard;
 mod sieve;
 mod socket;
 mod stream;
@@ -37,6 +39,7 @@ pub use counters::{Counters, Path};
 pub use fingerprint::{Fingerprint, ParseFingerprintError};
 pub use identity::{Identity, IdentityError};
 pub use listener::{BindError, BoundSocket, Incoming, Listener};
+pub use shard::{Shard, Work, processors};
 pub use stream::{RecvError, RecvHalf, SendError, SendHalf};
 pub use succession::{AnnounceError, SuccessionError};
 pub use ticket::{ParseTicketError, Ticket};

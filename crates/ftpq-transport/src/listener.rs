@@ -2,7 +2,7 @@
 
 use std::{
     fmt, io,
-    net::SocketAddr,
+    net::{SocketAddr, UdpSocket},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
@@ -10,15 +10,16 @@ use std::{
 use aws_lc_rs::hmac;
 use ftpq_proto::Status;
 use quinn::{
-    AsyncUdpSocket, Endpoint, EndpointConfig, ServerConfig, TokioRuntime, ValidationTokenConfig, VarInt,
+    Endpoint, EndpointConfig, ServerConfig, TokioRuntime, ValidationTokenConfig, VarInt,
     crypto::rustls::QuicServerConfig,
 };
 use quinn_proto::HashedConnectionIdGenerator;
-use tokio::time::timeout;
+use tokio::{runtime::Handle, time::timeout};
 
 use crate::{
     connection::{Closed, Connection},
     identity::Identity,
+    shard::Shard,
     socket,
     traffic::Traffic,
     tuning,
@@ -34,6 +35,10 @@ pub struct Listener {
     before_each: Arc<OnceLock<Hook>>,
     traffic: Traffic,
     address: SocketAddr,
+    /// Where its packets are taken care of.
+    runtime: Handle,
+    /// What drives that, unless the caller does.
+    _shard: Option<Arc<Shard>>,
 }
 
 type Hook = Box<dyn Fn() + Send + Sync>;
@@ -42,8 +47,15 @@ type Hook = Box<dyn Fn() + Send + Sync>;
 /// binding than for reading its key.
 #[derive(Debug)]
 pub struct BoundSocket {
-    socket: Arc<dyn AsyncUdpSocket>,
+    socket: UdpSocket,
     address: SocketAddr,
+}
+
+impl BoundSocket {
+    /// Where it is bound: the port that port 0 got.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
 }
 
 impl Listener {
@@ -55,10 +67,17 @@ impl Listener {
     /// Binds `address` as [`bind`](Self::bind) does, for an identity that comes later.
     pub fn bind_socket(address: SocketAddr) -> Result<BoundSocket, BindError> {
         let bind = || {
-            let socket = socket::listen(address)?;
+            let socket = socket::bind(address)?;
             Ok(BoundSocket { address: socket.local_addr()?, socket })
         };
         bind().map_err(|error| BindError::Socket { address, error })
+    }
+
+    /// Takes connections on a socket that is bound, as [`on`](Self::on) does, and has `shard` take care of their
+    /// packets. Whoever accepts them does so on [its runtime](Self::runtime), so that all their work is done there.
+    pub fn on_shard(bound: BoundSocket, identity: &Identity, shard: Arc<Shard>) -> Result<Self, BindError> {
+        let listener = shard.enter(|| Self::on(bound, identity))?;
+        Ok(Self { _shard: Some(shard), ..listener })
     }
 
     /// Takes connections on a socket that is bound.
@@ -75,13 +94,15 @@ impl Listener {
             .incoming_buffer_size_total(tuning::INCOMING_BUFFER_TOTAL);
         let start = || {
             let mut endpoint_config = endpoint_config()?;
-            remember_across_restarts(&mut endpoint_config, identity);
+            remember_across_restarts(&mut endpoint_config, identity, address);
+            let socket = socket::listen(socket)?;
             let runtime = Arc::new(TokioRuntime);
             Endpoint::new_with_abstract_socket(endpoint_config, Some(config.clone()), socket, runtime)
         };
         let endpoint = start().map_err(|error| BindError::Socket { address, error })?;
         let (config, traffic) = (Arc::new(Mutex::new(config)), Traffic::default());
-        Ok(Self { endpoint, config, before_each: Arc::default(), traffic, address })
+        let (before_each, runtime) = (Arc::default(), Handle::current());
+        Ok(Self { endpoint, config, before_each, traffic, address, runtime, _shard: None })
     }
 
     /// Its connections do as `traffic` says.
@@ -109,6 +130,11 @@ impl Listener {
     /// Where it listens: the port that port 0 got.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The runtime on which it takes connections: the caller's, or its shard's.
+    pub fn runtime(&self) -> &Handle {
+        &self.runtime
     }
 
     /// The next connection attempt; `None` once it is closed.
@@ -218,12 +244,19 @@ pub(crate) fn endpoint_config() -> io::Result<EndpointConfig> {
 /// Lets a restarted server tell the clients of its former life that their connections are gone
 /// (stateless reset, RFC 9000 section 10.3), instead of leaving them to their idle timeout: the key
 /// of the resets, and the one by which it knows a connection ID for its own, come from its identity.
-fn remember_across_restarts(config: &mut EndpointConfig, identity: &Identity) {
-    let reset_key = hmac::Key::new(hmac::HMAC_SHA256, &identity.derive("ftpq/1 stateless reset"));
-    config.reset_key(Arc::new(reset_key));
-    let [a, b, c, d, e, f, g, h, ..] = identity.derive("ftpq/1 connection ids");
+///
+/// And from its address: whoever saw a connection at one port could otherwise ask another for the reset that ends
+/// it (section 21.11).
+fn remember_across_restarts(config: &mut EndpointConfig, identity: &Identity, address: SocketAddr) {
+    let [reset, ids] = secrets(identity, address);
+    config.reset_key(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &reset)));
+    let [a, b, c, d, e, f, g, h, ..] = ids;
     let ids_key = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
     config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids_key)));
+}
+
+fn secrets(identity: &Identity, address: SocketAddr) -> [[u8; 32]; 2] {
+    ["stateless reset", "connection ids"].map(|purpose| identity.derive(&format!("ftpq/1 {purpose} {address}")))
 }
 
 #[cfg(test)]
@@ -241,6 +274,15 @@ mod tests {
             tokio::spawn(async move { connector.connect(&[address], &keys, Duration::from_secs(30)).await });
         let server = listener.accept().await.unwrap().accept(Duration::from_secs(10)).await.unwrap();
         (connecting.await.unwrap().unwrap(), server)
+    }
+
+    #[test]
+    fn no_port_can_reset_the_connections_of_another() {
+        let identity = Identity::generate().unwrap();
+        let [one, other] = [4433, 4434].map(|port| secrets(&identity, (Ipv4Addr::LOCALHOST, port).into()));
+        assert!(one.iter().all(|secret| !other.contains(secret)) && one[0] != one[1]);
+        // A restart changes nothing.
+        assert_eq!(secrets(&identity, (Ipv4Addr::LOCALHOST, 4433).into()), one);
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     io::{self, IoSliceMut},
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
@@ -18,22 +18,22 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{batch::Batcher, sieve::Sieve, tuning::SOCKET_BUFFER};
 
-/// A server's socket on `address`; `[::]` also takes IPv4.
-pub(crate) fn listen(address: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>> {
-    let sieve = Some(Mutex::new(Sieve::new(Instant::now())));
-    open(address).map(|inner| BulkSocket::over(inner, sieve))
+/// A server's socket, once it is bound. It belongs to the runtime within which this is called.
+pub(crate) fn listen(bound: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+    BulkSocket::over(bound, Some(Mutex::new(Sieve::new(Instant::now()))))
 }
 
-/// Any free port, in the family of `peer`.
+/// Any free port, in the family of `peer`, for the runtime within which this is called.
 pub(crate) fn bind_for(peer: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>> {
     let address = match peer {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
-    open(address).map(|inner| BulkSocket::over(inner, None))
+    BulkSocket::over(bind(address)?, None)
 }
 
-fn open(address: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+/// Binds `address`; `[::]` also takes IPv4.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
@@ -50,7 +50,7 @@ fn open(address: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>> {
         }
     }
     socket.bind(&address.into())?;
-    TokioRuntime.wrap_udp_socket(socket.into())
+    Ok(socket.into())
 }
 
 /// Tokio's socket, whose sends go through a [`Batcher`] and whose receiving end keeps floods out.
@@ -62,8 +62,9 @@ struct BulkSocket {
 }
 
 impl BulkSocket {
-    fn over(inner: Arc<dyn AsyncUdpSocket>, sieve: Option<Mutex<Sieve>>) -> Arc<dyn AsyncUdpSocket> {
-        Arc::new(Self { batcher: Batcher::new(inner.clone()), inner, sieve })
+    fn over(bound: UdpSocket, sieve: Option<Mutex<Sieve>>) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        let inner = TokioRuntime.wrap_udp_socket(bound)?;
+        Ok(Arc::new(Self { batcher: Batcher::new(inner.clone()), inner, sieve }))
     }
 }
 

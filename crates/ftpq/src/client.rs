@@ -10,12 +10,12 @@ use std::{
 };
 
 use ftpq_client::{
-    CallError, Dialer, Known, KnownServers, Learn, Link, Remote, Session, known_servers::KnownServersError,
-    verdict::Wire,
+    Bundle, CallError, Connections, Dialer, Known, KnownServers, Learn, Link, Remote, Session,
+    known_servers::KnownServersError, verdict::Wire,
 };
 use ftpq_proto::{RemotePath, Status, UserPath};
 use ftpq_storage::{Storage, own_file::replace};
-use ftpq_transport::{ConnectError, Connector, Fingerprint, Identity, Paths, Ticket};
+use ftpq_transport::{ConnectError, Connector, Fingerprint, Identity, Paths, Ticket, processors};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::time::timeout;
 
@@ -35,14 +35,14 @@ pub(crate) struct Client {
     pub(crate) state: State,
     paths: Paths,
     connector: Option<Connector>,
-    links: HashMap<ServerName, Vec<Arc<Link>>>,
+    bundles: HashMap<ServerName, Arc<Bundle>>,
 }
 
 impl Client {
     pub(crate) fn new(home: Home, global: Global) -> anyhow::Result<Self> {
         let state = State::load(home.state());
         let paths = Paths::from_text(&fs::read_to_string(home.paths()).unwrap_or_default());
-        Ok(Self { global, home, state, paths, connector: None, links: HashMap::new() })
+        Ok(Self { global, home, state, paths, connector: None, bundles: HashMap::new() })
     }
 
     /// The server to talk to: the one named, or `--server`, or the current one.
@@ -70,29 +70,27 @@ impl Client {
 
     /// The files of `server`.
     pub(crate) async fn storage(&mut self, server: &ServerName) -> anyhow::Result<Arc<dyn Storage>> {
-        self.storage_over(server, 1).await
+        self.storage_over(server, Connections::UpTo(1)).await
     }
 
-    /// The same, over so many connections.
+    /// The same, over `connections`.
     pub(crate) async fn storage_over(
         &mut self,
         server: &ServerName,
-        connections: u32,
+        connections: Connections,
     ) -> anyhow::Result<Arc<dyn Storage>> {
-        let first = self.link(server).await?;
-        let count = connections as usize;
-        while self.links.get(server).map_or(count, Vec::len) < count {
-            let link = self.connect(server).await?;
-            self.links.entry(server.clone()).or_default().push(link);
+        let bundle = self.bundle(server).await?;
+        if let Connections::UpTo(count) = connections {
+            let patience = Duration::from_secs(self.global.timeout);
+            bundle.widen(count).await.map_err(|error| explain(server, patience, error))?;
         }
-        let links = self.links.get(server).map(Vec::as_slice).unwrap_or_default();
-        let remote = Remote::spread(first, links.iter().take(count).skip(1).cloned());
+        let remote = Remote::bundled(bundle, connections);
         Ok(Arc::new(remote.with_most_names(self.global.max_names)))
     }
 
     /// A session on `server`: the one that is open, or a new one.
     pub(crate) async fn session(&mut self, server: &ServerName) -> anyhow::Result<Session> {
-        Ok(self.link(server).await?.session().await?)
+        Ok(self.bundle(server).await?.first().session().await?)
     }
 
     /// Lets a server take this client in that knows nothing of it but `ticket`. What the ticket says of the
@@ -122,7 +120,7 @@ impl Client {
             remembered => remembered?,
         }
         known.learn(&name, met.key, met.next)?;
-        for former in self.links.insert(server.clone(), vec![link]).unwrap_or_default() {
+        if let Some(former) = self.bundles.insert(server.clone(), Bundle::new(link, processors())) {
             former.close().await;
         }
         Ok(server)
@@ -131,7 +129,7 @@ impl Client {
     /// Waits until every server has answered CON, so that what it says of its keys is remembered.
     pub(crate) async fn settle(&self) {
         let all = async {
-            for link in self.links.values().flatten() {
+            for link in self.bundles.values().flat_map(|bundle| bundle.links()) {
                 let _ = link.welcome().await;
             }
         };
@@ -140,15 +138,15 @@ impl Client {
 
     /// What each connection has counted so far; nothing of one that is lost.
     pub(crate) fn wires(&self) -> Vec<Wire> {
-        let links = self.links.values().flatten();
+        let links = self.bundles.values().flat_map(|bundle| bundle.links());
         links.map(|link| link.live().map(|session| session.wire()).unwrap_or_default()).collect()
     }
 
     /// Says goodbye to every server, and remembers what was learnt of the paths to them.
     pub(crate) async fn close(&mut self) {
         let before = self.paths.to_text();
-        for link in self.links.drain().flat_map(|(_, links)| links) {
-            link.close().await;
+        for (_, bundle) in self.bundles.drain() {
+            bundle.close().await;
         }
         let learnt = self.paths.to_text();
         if learnt != before
@@ -158,13 +156,13 @@ impl Client {
         }
     }
 
-    async fn link(&mut self, server: &ServerName) -> anyhow::Result<Arc<Link>> {
-        if let Some(link) = self.links.get(server).and_then(|links| links.first()) {
-            return Ok(link.clone());
+    async fn bundle(&mut self, server: &ServerName) -> anyhow::Result<Arc<Bundle>> {
+        if let Some(bundle) = self.bundles.get(server) {
+            return Ok(bundle.clone());
         }
-        let link = self.connect(server).await?;
-        self.links.insert(server.clone(), vec![link.clone()]);
-        Ok(link)
+        let bundle = Bundle::new(self.connect(server).await?, processors());
+        self.bundles.insert(server.clone(), bundle.clone());
+        Ok(bundle)
     }
 
     async fn connect(&mut self, server: &ServerName) -> anyhow::Result<Arc<Link>> {
@@ -189,6 +187,7 @@ impl Client {
     async fn dialer(&mut self, server: &ServerName, trust: Vec<Known>) -> anyhow::Result<Dialer> {
         Ok(Dialer {
             addresses: self.resolve_host(server).await?,
+            elsewhere: Vec::new(),
             connector: self.connector()?,
             trust,
             agent: concat!("ftpq/", env!("CARGO_PKG_VERSION")).to_owned(),

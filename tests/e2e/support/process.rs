@@ -104,6 +104,12 @@ impl Process {
         fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the process is there")
     }
 
+    /// What the system says of each of its threads.
+    pub(crate) fn threads(&self) -> Vec<String> {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("the process is there");
+        threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("status")).ok()).collect()
+    }
+
     fn number(&self, file: &str, field: &str) -> Option<u64> {
         let text = fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).ok()?;
         let rest = text.lines().find_map(|line| line.strip_prefix(field))?;

@@ -38,8 +38,6 @@ pub(super) type Sending<'a> = Pin<Box<dyn Future<Output = Result<(), CopyError>>
 pub(super) struct Attempt<'a> {
     pub(super) file: &'a FileCopy<'a>,
     pub(super) pinned: Pinned,
-    /// How many of them may be on their way.
-    pub(super) most: usize,
     large: &'a Large,
     /// Held by the one that begins.
     start: Semaphore,
@@ -49,8 +47,7 @@ pub(super) struct Attempt<'a> {
 
 impl<'a> Attempt<'a> {
     pub(super) fn new(file: &'a FileCopy<'a>, large: &'a Large, pinned: Pinned) -> Self {
-        let (most, start, digested) = (file.copy.extents_in_flight(), Semaphore::new(1), Semaphore::new(0));
-        Self { file, pinned, most, large, start, digested }
+        Self { file, pinned, large, start: Semaphore::new(1), digested: Semaphore::new(0) }
     }
 
     /// Sends the first extent until it is known what became of the file's beginning, and whether to go on with it.
@@ -171,7 +168,8 @@ impl<'a> Attempt<'a> {
     }
 
     fn baton(&self, extent: Extent) -> Baton<'_> {
-        Baton { start: &self.start, has_it: None, left: extent.length / self.most.max(1) as u64 }
+        let most = self.file.copy.extents_in_flight();
+        Baton { start: &self.start, has_it: None, left: extent.length / most as u64 }
     }
 
     fn waits(&self) -> &Waits {

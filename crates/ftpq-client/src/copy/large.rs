@@ -22,7 +22,7 @@ use ftpq_storage::{FileInfo, LargeFile, Pinned, Problem, Publish, Staging, Stora
 use futures_util::{
     StreamExt,
     future::{Either, select},
-    stream,
+    stream::FuturesUnordered,
 };
 
 use super::{
@@ -147,17 +147,21 @@ impl Large {
     ) -> Result<(), CopyError> {
         let held: HashMap<_, _> = staging.held().into_iter().map(|held| (held.index, held.digest)).collect();
         let staging = &*staging;
-        let work = staging.extents().iter().map(|extent| match first.take_if(|_| extent.index == 0) {
+        let mut work = staging.extents().iter().map(|extent| match first.take_if(|_| extent.index == 0) {
             Some(first) => first,
             None => Box::pin(attempt.extent(staging, extent, held.get(&extent.index).copied())),
         });
-        let mut done = stream::iter(work).buffer_unordered(attempt.most);
+        let mut running = FuturesUnordered::new();
         // Where one fails the others are dropped: what is durable of the file stays at the target.
         let sending = pin!(async {
-            while let Some(done) = done.next().await {
-                done?;
+            loop {
+                let room = attempt.file.copy.extents_in_flight().saturating_sub(running.len());
+                running.extend(work.by_ref().take(room));
+                match running.next().await {
+                    Some(done) => done?,
+                    None => return Ok(()),
+                }
             }
-            Ok(())
         });
         let committing = pin!(async {
             attempt.all_digested().await;

@@ -71,7 +71,7 @@ pub struct Options {
     pub parents: bool,
     /// Files and extents in flight at the most.
     pub parallel: u32,
-    /// Extents of one file in flight at the most: [`EXTENTS_PER_CONNECTION`] for each connection.
+    /// Extents of one file in flight at the most, for each connection: [`EXTENTS_PER_CONNECTION`].
     pub extents: u32,
     /// Go on with what earlier runs have left of a large file.
     pub resume: bool,
@@ -270,9 +270,11 @@ impl Copy {
         Walk::new(self.clone()).run(source.clone(), target.clone()).await
     }
 
-    /// How many extents of one file may be on their way.
+    /// How many extents of one file may be on their way now: there may be more connections later.
     fn extents_in_flight(&self) -> usize {
-        self.options.parallel.min(self.options.extents).max(1) as usize
+        let Options { parallel, extents, .. } = self.options;
+        let width = self.from.width().max(self.to.width());
+        (parallel as usize).min(width.saturating_mul(extents as usize)).max(1)
     }
 
     fn next_id(&self) -> FileId {

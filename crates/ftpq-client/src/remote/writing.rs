@@ -13,7 +13,10 @@ use ftpq_transport::{SendError, SendHalf};
 use tokio::{sync::oneshot, time::timeout};
 
 use super::{Remote, not_empty, remote};
-use crate::session::{Answers, Call, CallError, Part, decode};
+use crate::{
+    bundle::InFlight,
+    session::{Answers, Call, CallError, Part, decode},
+};
 
 /// A file on its way to a server, in one go.
 pub(super) struct RemoteUpload {
@@ -96,6 +99,7 @@ pub(super) struct RemoteFirst {
     pub(super) patience: Duration,
     /// Where the rest of the answers comes from, once the extent is taken.
     pub(super) reply: oneshot::Receiver<Answers>,
+    pub(super) in_flight: InFlight,
 }
 
 #[async_trait]
@@ -107,7 +111,7 @@ impl Upload for RemoteFirst {
     }
 
     async fn commit(self: Box<Self>, expected: Digest) -> Result<Digest, StorageError> {
-        let Self { path, mut send, patience, reply } = *self;
+        let Self { path, mut send, patience, reply, in_flight: _in_flight } = *self;
         let written = async {
             in_time(patience, send.frame(&Trailer { digest: expected })).await?;
             send.finish();
@@ -150,7 +154,8 @@ impl Staging for RemoteStaging {
     async fn write(&self, index: u32, holes: Holes) -> Result<Box<dyn Upload>, StorageError> {
         let args = write::Args { path: self.remote.at(&self.path)?, upload: self.id, index, holes };
         let call = self.remote.begin(write::VERB, &args).await.map_err(|error| remote(&self.path, error))?;
-        Ok(Box::new(RemoteExtent { path: self.path.clone(), call }))
+        let in_flight = self.remote.bundle.extent(self.remote.connections);
+        Ok(Box::new(RemoteExtent { path: self.path.clone(), call, _in_flight: in_flight }))
     }
 
     async fn prove(&self, index: u32, digest: Digest) -> Result<bool, StorageError> {
@@ -173,6 +178,7 @@ impl Staging for RemoteStaging {
 struct RemoteExtent {
     path: RemotePath,
     call: Call,
+    _in_flight: InFlight,
 }
 
 #[async_trait]

@@ -60,6 +60,14 @@ pub struct Welcome {
     /// The key that the server will have after this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub successor: Option<Successor>,
+    /// Further UDP ports of the same host at which this server is met, with the same key: each has a core of its
+    /// own, so that connections of one client may go to different ones.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "crate::codec::bounded::<_, _, { limits::PORTS_MAX }>"
+    )]
+    pub ports: Vec<u16>,
 }
 
 /// How much a user may do. What is absent is not limited.

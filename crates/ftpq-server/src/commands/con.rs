@@ -33,6 +33,7 @@ impl Handler for Con {
             rights: cx.user().rights,
             limits: cx.user().limits,
             successor: cx.service().succession.now(),
+            ports: cx.service().ports.clone(),
         })
     }
 }

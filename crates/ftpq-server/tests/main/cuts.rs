@@ -208,6 +208,7 @@ async fn welcome(send: &mut SendHalf) {
         rights: Rights::ALL,
         limits: con::Limits::default(),
         successor: None,
+        ports: Vec::new(),
     };
     reply(send, &welcome).await;
     send.finish();

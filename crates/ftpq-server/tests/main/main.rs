@@ -12,6 +12,7 @@ mod limits;
 mod matrix;
 mod rights;
 mod service;
+mod shards;
 mod support;
 mod trees;
 mod verbs;

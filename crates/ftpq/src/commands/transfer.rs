@@ -3,6 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use ftpq_client::{
+    Connections,
     copy::{Copy, CopyError, EXTENTS_PER_CONNECTION, Options, Side, Summary, Waited},
     verdict::{Direction, Here},
 };
@@ -37,9 +38,10 @@ pub(crate) struct TransferArgs {
     #[arg(short = 'j', long, default_value_t = 512, value_name = "N",
         value_parser = clap::value_parser!(u32).range(1..=1024))]
     parallel: u32,
-    /// Connections to spread over; more than 1 pays only where both sides have cores to spare
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16))]
-    connections: u32,
+    /// Connections to spread over; where absent 1, and more for large files where a core is the limit and others are
+    /// free on both sides
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=16))]
+    connections: Option<u8>,
     /// Begin large files anew instead of going on with what an interrupted run has left
     #[arg(long)]
     no_resume: bool,
@@ -83,8 +85,8 @@ impl TransferArgs {
     }
 
     /// How many connections to spread over.
-    pub(crate) fn connections(&self) -> u32 {
-        self.connections
+    pub(crate) fn connections(&self) -> Connections {
+        self.connections.map_or(Connections::AsNeeded, |count| Connections::UpTo(count.into()))
     }
 
     /// Whether links are followed.
@@ -136,7 +138,7 @@ impl TransferArgs {
             keep_existing: self.no_clobber,
             parents,
             parallel: self.parallel,
-            extents: EXTENTS_PER_CONNECTION * self.connections,
+            extents: EXTENTS_PER_CONNECTION,
             resume: !self.no_resume,
             retry_for: self.retry_for(),
         }

@@ -6,6 +6,7 @@ mod open;
 mod sandbox;
 mod screen;
 mod settings;
+mod shards;
 mod user;
 
 use std::{
@@ -28,6 +29,7 @@ use self::{
     sandbox::{Confined, Sandbox},
     screen::Screen,
     settings::{LimitArgs, Settings},
+    shards::Shards,
     user::Account,
 };
 use super::shown;
@@ -43,6 +45,10 @@ pub(crate) struct Args {
     /// Address to listen on, repeatable; port 0 takes a free one; all addresses, IPv6 and IPv4, where absent
     #[arg(long, value_name = "ADDR:PORT", env = "FTPQ_LISTEN", value_delimiter = ',')]
     listen: Vec<SocketAddr>,
+    /// Threads that share the work, each at a port of its own from the first one on: firewalls must let these through;
+    /// half as many as there are processors, but at most 8, where absent, and 1 for up to 3 processors
+    #[arg(long, value_name = "N", env = "FTPQ_SHARDS", value_parser = clap::value_parser!(u8).range(1..=16))]
+    shards: Option<u8>,
     /// List of the clients that may connect, instead of the one in the home folder
     #[arg(long, value_name = "FILE", env = "FTPQ_AUTHORIZED_CLIENTS")]
     authorized_clients: Option<PathBuf>,
@@ -77,6 +83,8 @@ pub(crate) async fn run(home: Home, global: &Global, args: Args) -> anyhow::Resu
     let account = settings.user.as_deref().map(Account::find).transpose()?;
     // What only root may do comes first.
     let sockets = bind(&settings.listen, global.port)?;
+    let port = settings.listen.first().map_or(global.port, SocketAddr::port);
+    let shards = Shards::bind(&sockets, port, settings.shards)?;
     let audit = settings.audit.as_deref().map(open_audit).transpose()?;
     if let Some(account) = &account {
         account.take_on()?;
@@ -85,7 +93,7 @@ pub(crate) async fn run(home: Home, global: &Global, args: Args) -> anyhow::Resu
         Opened::open(&settings, global, home, account.as_ref())?;
     let traffic = global.traffic(Paths::default());
     let on = |socket| Ok(Listener::on(socket, &identity).map_err(explain)?.with_traffic(traffic.clone()));
-    let listeners = sockets.into_iter().map(on).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut listeners = sockets.into_iter().map(on).collect::<anyhow::Result<Vec<_>>>()?;
     if let Some(listener) = listeners.first() {
         // For `ftpq invite`; without it, that takes the usual port.
         let _ = home.set_serving(listener.local_addr().port());
@@ -101,16 +109,22 @@ pub(crate) async fn run(home: Home, global: &Global, args: Args) -> anyhow::Resu
         }
         false => Confined::Not("it was switched off".into()),
     };
+    // Its threads must be confined, too, and run as whom this one does now.
+    let more = shards.start(&identity, &traffic)?;
+    let ports: Vec<_> = more.iter().map(|listener| listener.local_addr().port()).collect();
+    let usual = listeners.len();
+    listeners.extend(more);
     let keeper = Keeper::start(rotation, identity.clone(), &listeners);
     let next_key = keeper.screen_line();
     let counts = access.count();
     let log = Log { quiet: global.quiet, parts: global.verbose > 0 };
     let observers = (audit.clone(), log);
     let builder = Server::builder(storage, access).observer(observers).keep_unfinished(settings.keep_unfinished);
-    let server = builder.limits(settings.limits).successor(move || keeper.say()).build()?;
+    let server = builder.limits(settings.limits).successor(move || keeper.say()).ports(ports.clone()).build()?;
     Screen {
         root: &root,
-        listeners: &listeners,
+        listeners: listeners.get(..usual).unwrap_or_default(),
+        ports: &ports,
         key: identity.fingerprint(),
         next_key,
         server: &server,

@@ -17,6 +17,8 @@ pub(super) struct Screen<'a> {
     pub(super) root: &'a Path,
     /// Where the server listens.
     pub(super) listeners: &'a [Listener],
+    /// At which further ports.
+    pub(super) ports: &'a [u16],
     /// Its key.
     pub(super) key: Fingerprint,
     /// What there is to say of the next one.
@@ -47,6 +49,10 @@ impl Screen<'_> {
         let mut lines = vec![format!("ftpq {} serves {}", env!("CARGO_PKG_VERSION"), shown(self.root))];
         let listening = |listener: &Listener| format!("  listening    {} (UDP)", listener.local_addr());
         lines.extend(self.listeners.iter().map(listening));
+        if !self.ports.is_empty() {
+            let ports: Vec<_> = self.ports.iter().map(u16::to_string).collect();
+            lines.push(format!("  more ports   {} (UDP, for several connections of one client)", ports.join(" ")));
+        }
         let verbs: Vec<_> = self.server.verbs().iter().map(|spec| spec.verb.as_str()).collect();
         let port = self.listeners.first().map_or(DEFAULT_PORT, |listener| listener.local_addr().port());
         let own = if port == DEFAULT_PORT { "localhost".into() } else { format!("localhost:{port}") };

@@ -24,6 +24,8 @@ pub(super) struct Settings {
     pub(super) root: Option<PathBuf>,
     /// Where to listen; empty: everywhere.
     pub(super) listen: Vec<SocketAddr>,
+    /// How many threads and ports are to share the work; `None`: what suits the machine.
+    pub(super) shards: Option<usize>,
     /// The list of clients; `None`: the one in the home folder.
     pub(super) authorized_clients: Option<PathBuf>,
     /// For how long an upload that was cut is kept.
@@ -103,6 +105,7 @@ impl Settings {
         Ok(Self {
             root: args.root.or(file.root),
             listen,
+            shards: args.shards.map(usize::from).or(file.shards),
             authorized_clients: args.authorized_clients.or(file.authorized_clients),
             keep_unfinished: Duration::from_secs(days * 24 * 60 * 60),
             audit: args.audit.or(file.audit),
@@ -200,11 +203,12 @@ mod tests {
 
     #[test]
     fn what_is_typed_counts_before_what_the_file_says() {
-        let file = "root = \"f\"\nlisten = [\"127.0.0.1:1\"]\nauthorized-clients = \"fc\"\nkeep-unfinished = 2\n\
+        let file = "root = \"f\"\nlisten = [\"127.0.0.1:1\"]\nshards = 2\nauthorized-clients = \"fc\"\nkeep-unfinished = 2\n\
                     audit = \"fa\"\nuser = \"fu\"\nsandbox = false\n";
         let of_file = Settings {
             root: Some("f".into()),
             listen: vec!["127.0.0.1:1".parse().unwrap()],
+            shards: Some(2),
             authorized_clients: Some("fc".into()),
             keep_unfinished: Duration::from_secs(2 * 86_400),
             audit: Some("fa".into()),
@@ -217,6 +221,7 @@ mod tests {
             "t",
             "--listen=127.0.0.1:2",
             "--listen=127.0.0.1:3",
+            "--shards=3",
             "--authorized-clients=tc",
             "--keep-unfinished=3",
             "--audit=ta",
@@ -226,6 +231,7 @@ mod tests {
         let of_line = Settings {
             root: Some("t".into()),
             listen: vec!["127.0.0.1:2".parse().unwrap(), "127.0.0.1:3".parse().unwrap()],
+            shards: Some(3),
             authorized_clients: Some("tc".into()),
             keep_unfinished: Duration::from_secs(3 * 86_400),
             audit: Some("ta".into()),
@@ -237,6 +243,7 @@ mod tests {
         let nothing = Settings {
             root: None,
             listen: Vec::new(),
+            shards: None,
             authorized_clients: None,
             keep_unfinished: Duration::from_secs(7 * 86_400),
             audit: None,

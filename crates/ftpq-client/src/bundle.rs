@@ -189,7 +189,7 @@ impl Bundle {
     }
 
     /// How much each thread has worked that drives one of them.
-    async fn work(&self) -> Vec<Work> {
+    pub async fn work(&self) -> Vec<Work> {
         let sessions: Vec<_> = self.links().iter().filter_map(|link| link.live()).collect();
         join_all(sessions.iter().map(|session| session.connection().work())).await.into_iter().flatten().collect()
     }

@@ -6,7 +6,6 @@
 use std::{fmt, time::Duration};
 
 use ftpq_transport::Counters;
-use rustix::time::{ClockId, clock_gettime};
 
 use crate::copy::Waited;
 
@@ -19,7 +18,7 @@ pub struct Evidence {
     pub here: Here,
     /// How long it took.
     pub took: Duration,
-    /// Of that, how long the thread was at work that drives the connections and copies: see [`thread_time`].
+    /// Of that, how long the busiest thread was at work that drives connections.
     pub busy: Duration,
     /// Bytes that were moved.
     pub bytes: u64,
@@ -176,14 +175,6 @@ impl fmt::Display for Pace {
         write!(f, "{} at {} round trip", Rate(self.rate), Millis(self.rtt))?;
         self.lost.map_or(Ok(()), |lost| write!(f, ", {} of packets lost", Percent(lost)))
     }
-}
-
-/// For how long the calling thread has been at work, by the system's account.
-#[must_use]
-pub fn thread_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    // Neither is negative.
-    Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))
 }
 
 /// All connections as if they were one.
@@ -430,14 +421,5 @@ mod tests {
             // All connections were lost.
             check(&Evidence { wires: Vec::new(), took: Duration::ZERO, ..evidence }, short);
         }
-    }
-
-    #[test]
-    fn a_thread_knows_how_long_it_was_at_work() {
-        let before = thread_time();
-        while thread_time() == before {
-            std::hint::spin_loop();
-        }
-        assert!(thread_time() > before);
     }
 }

@@ -15,7 +15,7 @@ use ftpq_client::{
 };
 use ftpq_proto::{RemotePath, Status, UserPath};
 use ftpq_storage::{Storage, own_file::replace};
-use ftpq_transport::{ConnectError, Connector, Fingerprint, Identity, Paths, Ticket, processors};
+use ftpq_transport::{ConnectError, Connector, Fingerprint, Identity, Paths, Ticket, Work, processors};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::time::timeout;
 
@@ -140,6 +140,15 @@ impl Client {
     pub(crate) fn wires(&self) -> Vec<Wire> {
         let links = self.bundles.values().flat_map(|bundle| bundle.links());
         links.map(|link| link.live().map(|session| session.wire()).unwrap_or_default()).collect()
+    }
+
+    /// How much each thread has worked that drives connections.
+    pub(crate) async fn work(&self) -> Vec<Work> {
+        let mut work = Vec::new();
+        for bundle in self.bundles.values() {
+            work.extend(bundle.work().await);
+        }
+        work
     }
 
     /// Says goodbye to every server, and remembers what was learnt of the paths to them.

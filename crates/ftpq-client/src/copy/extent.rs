@@ -3,6 +3,7 @@
 use std::{
     future::{Future, ready},
     pin::Pin,
+    sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
@@ -41,13 +42,15 @@ pub(super) struct Attempt<'a> {
     large: &'a Large,
     /// Held by the one that begins.
     start: Semaphore,
+    /// How many were begun to be sent.
+    begun: AtomicUsize,
     /// A permit for each extent whose digest is known, and which the target has or is being sent.
     digested: Semaphore,
 }
 
 impl<'a> Attempt<'a> {
     pub(super) fn new(file: &'a FileCopy<'a>, large: &'a Large, pinned: Pinned) -> Self {
-        Self { file, pinned, large, start: Semaphore::new(1), digested: Semaphore::new(0) }
+        Self { file, pinned, large, start: Semaphore::new(1), begun: AtomicUsize::new(0), digested: Semaphore::new(0) }
     }
 
     /// Sends the first extent until it is known what became of the file's beginning, and whether to go on with it.
@@ -68,8 +71,6 @@ impl<'a> Attempt<'a> {
         extent: Extent,
         held: Option<Option<Digest>>,
     ) -> Result<(), CopyError> {
-        let mut baton = self.baton(extent);
-        baton.take().await;
         let (index, known) = (extent.index, self.large.known(extent.index));
         if let Some(seen) = held
             && let Some(digest) = self.prove(staging, index, known.digest, seen).await?
@@ -81,6 +82,7 @@ impl<'a> Attempt<'a> {
             self.digested.add_permits(1);
             return Ok(());
         }
+        let baton = self.baton(extent).await;
         let reader = self.open(extent).await?;
         let upload = self.waits().target(staging.write(index, reader.holes().clone())).await.map_err(target)?;
         self.send(extent, reader, upload, baton).await
@@ -106,8 +108,7 @@ impl<'a> Attempt<'a> {
     async fn first(&self, upload: Box<dyn Upload>) -> Result<(), CopyError> {
         let no_extent = || Side::Source.of(StorageError::new(self.file.source, ftpq_storage::Problem::Changed));
         let extent = self.pinned.extents.get(0).ok_or_else(no_extent)?;
-        let mut baton = self.baton(extent);
-        baton.take().await;
+        let baton = self.baton(extent).await;
         let reader = self.open(extent).await?;
         self.send(extent, reader, upload, baton).await
     }
@@ -167,9 +168,14 @@ impl<'a> Attempt<'a> {
         Ok(())
     }
 
-    fn baton(&self, extent: Extent) -> Baton<'_> {
+    /// Waits for the turn of an extent to begin. Later ones begin as those before end, which is order enough.
+    async fn baton(&self, extent: Extent) -> Baton<'_> {
         let most = self.file.copy.extents_in_flight();
-        Baton { start: &self.start, has_it: None, left: extent.length / most as u64 }
+        let mut baton = Baton { start: &self.start, has_it: None, left: extent.length / most as u64 };
+        if self.begun.fetch_add(1, Ordering::Relaxed) < most {
+            baton.take().await;
+        }
+        baton
     }
 
     fn waits(&self) -> &Waits {
@@ -189,7 +195,7 @@ fn target(error: StorageError) -> CopyError {
     Side::Target.of(error)
 }
 
-/// Lets the extents of a file begin one after the other. Streams share a path evenly: those that begin together
+/// Lets the first extents of a file begin one after the other. Streams share a path evenly: those that begin together
 /// end together, and then the path idles for a round trip. So each begins when the one before has come some way,
 /// or has waited a round trip for its first block.
 struct Baton<'a> {

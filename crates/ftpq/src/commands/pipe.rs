@@ -32,12 +32,12 @@ pub(crate) async fn upload(
     transfer: &TransferArgs,
     client: &Client,
 ) -> anyhow::Result<u8> {
-    let (bars, trial) = (Arc::new(Bars::new(client.global.quiet)), Trial::begin(client));
+    let (bars, trial) = (Arc::new(Bars::new(client.global.quiet)), Trial::begin(client).await);
     let pipe = Pipe::new(to, transfer.options(parents), bars.clone());
     let copied = pipe.take_in(&mut Standard, target).await;
     let summary = end(copied, Direction::Upload, &bars, transfer)?;
     if let Some(all) = summary {
-        trial.end(client, Direction::Upload, Here::Pipe, &all, pipe.waited());
+        trial.end(client, Direction::Upload, Here::Pipe, &all, pipe.waited()).await;
     }
     Ok(exit::OK)
 }
@@ -52,12 +52,12 @@ pub(crate) async fn download(
 ) -> anyhow::Result<u8> {
     for (from, source) in sources {
         let quiet = client.global.quiet || io::IsTerminal::is_terminal(&io::stdout());
-        let (bars, trial) = (Arc::new(Bars::new(quiet)), Trial::begin(client));
+        let (bars, trial) = (Arc::new(Bars::new(quiet)), Trial::begin(client).await);
         let pipe = Pipe::new(from, transfer.options(false), bars.clone());
         let copied = pipe.put_out(&source, &mut Standard).await;
         let summary = end(copied, Direction::Download, &bars, transfer)?;
         if let Some(all) = summary.filter(|_| !quiet) {
-            trial.end(client, Direction::Download, Here::Pipe, &all, pipe.waited());
+            trial.end(client, Direction::Download, Here::Pipe, &all, pipe.waited()).await;
         }
     }
     Ok(exit::OK)

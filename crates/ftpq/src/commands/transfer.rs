@@ -101,7 +101,7 @@ impl TransferArgs {
 
     /// Copies all `jobs`, showing how it goes. Returns the exit code.
     pub(crate) async fn run(&self, direction: Direction, jobs: Vec<Job>, client: &Client) -> anyhow::Result<u8> {
-        let (bars, trial) = (Arc::new(Bars::new(client.global.quiet)), Trial::begin(client));
+        let (bars, trial) = (Arc::new(Bars::new(client.global.quiet)), Trial::begin(client).await);
         let (mut all, mut waited) = (Summary::default(), Waited::default());
         let alone = jobs.len() == 1;
         let mut ended = |copied| match copied {
@@ -125,7 +125,7 @@ impl TransferArgs {
             waited += self.copy(jobs, &bars, &mut ended).await?;
         }
         bars.finish(done(direction), &all);
-        trial.end(client, direction, Here::Disk, &all, waited);
+        trial.end(client, direction, Here::Disk, &all, waited).await;
         Ok(if all.failed + all.skipped > 0 { exit::PARTIAL } else { exit::OK })
     }
 

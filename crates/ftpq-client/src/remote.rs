@@ -25,7 +25,7 @@ use ftpq_transport::{RecvError, tuning};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{sync::oneshot, time::timeout};
 
-use self::writing::{Begun, RemoteFirst, RemoteUpload};
+use self::writing::{Beginner, RemoteFirst, RemoteUpload};
 use crate::{
     bundle::{Bundle, Connections, InFlight},
     limits,
@@ -231,8 +231,8 @@ impl Storage for Remote {
     async fn begin(&self, path: &RemotePath, file: LargeFile) -> Result<Option<Arc<dyn Staging>>, StorageError> {
         let mut call = self.begin_large(path, &file, false).await?;
         call.send.finish();
-        let begun = Begun { remote: self.clone(), path: path.clone(), file }.hear(&mut call.answers).await?;
-        Ok(begun.map(|(staging, _)| staging))
+        let begun = Beginner { remote: self.clone(), path: path.clone(), file }.hear(&mut call.answers).await?;
+        Ok(begun.map(|begun| begun.staging))
     }
 
     async fn begin_with_first(&self, path: &RemotePath, file: LargeFile) -> Result<Option<Beginning>, StorageError> {
@@ -240,7 +240,7 @@ impl Storage for Remote {
         let (pass_on, reply) = oneshot::channel();
         let (patience, in_flight) = (answers.patience, self.bundle.extent(self.connections));
         let first = RemoteFirst { path: path.clone(), send, patience, reply, in_flight };
-        let begun = Begun { remote: self.clone(), path: path.clone(), file };
+        let begun = Beginner { remote: self.clone(), path: path.clone(), file };
         let begun = async move {
             let begun = begun.hear(&mut answers).await?;
             // Where it is not taken, nobody waits for it.

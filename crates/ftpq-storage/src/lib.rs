@@ -216,9 +216,16 @@ pub trait Staging: Send + Sync {
 pub struct Beginning {
     /// Takes the first extent. It fails where that is not wanted; why is told by [`begun`](Self::begun).
     pub first: Box<dyn Upload>,
-    /// Comes to what [`Storage::begin`] returns, and whether the first extent is taken: not if it is kept. Until it
-    /// has, it must be polled beside `first`.
-    pub begun: Pin<Box<dyn Future<Output = Result<Option<(Arc<dyn Staging>, bool)>, StorageError>> + Send>>,
+    /// What became of it. Until that is known, it must be polled beside `first`.
+    pub begun: Pin<Box<dyn Future<Output = Result<Option<Begun>, StorageError>> + Send>>,
+}
+
+/// A large file that was begun while its first extent was on its way.
+pub struct Begun {
+    /// What [`Storage::begin`] returns.
+    pub staging: Arc<dyn Staging>,
+    /// Whether the first extent is taken: not if it is kept.
+    pub takes_first: bool,
 }
 
 /// A file that was opened for copying.

@@ -61,7 +61,7 @@ impl<'a> Attempt<'a> {
             Either::Right((sent, begun)) => (begun.await, Box::pin(ready(sent))),
         };
         let begun = begun.map_err(target)?;
-        Ok(begun.map(|(staging, taken)| Begun { staging, first: taken.then_some(first) }))
+        Ok(begun.map(|begun| Begun { staging: begun.staging, first: begun.takes_first.then_some(first) }))
     }
 
     /// Proves or sends one. `held`: the target keeps it, with this digest if it has seen it itself.

@@ -8,7 +8,7 @@ use ftpq_proto::{
     commands::{begin, commit, prove, upld, write},
     message::Trailer,
 };
-use ftpq_storage::{Bytes, HeldExtent, LargeFile, Problem, Publish, Staging, StorageError, Upload};
+use ftpq_storage::{Begun, Bytes, HeldExtent, LargeFile, Problem, Publish, Staging, StorageError, Upload};
 use ftpq_transport::{SendError, SendHalf};
 use tokio::{sync::oneshot, time::timeout};
 
@@ -58,19 +58,19 @@ impl Upload for RemoteUpload {
 }
 
 /// A large file whose BEGIN is to be answered.
-pub(super) struct Begun {
+pub(super) struct Beginner {
     pub(super) remote: Remote,
     pub(super) path: RemotePath,
     pub(super) file: LargeFile,
 }
 
-impl Begun {
+impl Beginner {
     /// What there is to go on with, if the file is not there already, and whether the first extent is taken.
-    pub(super) async fn hear(self, answers: &mut Answers) -> Result<Option<(Arc<dyn Staging>, bool)>, StorageError> {
+    pub(super) async fn hear(self, answers: &mut Answers) -> Result<Option<Begun>, StorageError> {
         let (begun, held, taken) = self.listen(answers).await.map_err(|error| remote(&self.path, error))?;
         let Self { remote, path, file: LargeFile { extents, overwrite, .. } } = self;
-        let staging = |id| Arc::new(RemoteStaging { remote, path, id, extents, overwrite, held }) as Arc<dyn Staging>;
-        Ok(begun.upload.map(|id| (staging(id), taken)))
+        let staging = |id| Arc::new(RemoteStaging { remote, path, id, extents, overwrite, held });
+        Ok(begun.upload.map(|id| Begun { staging: staging(id), takes_first: taken }))
     }
 
     async fn listen(&self, answers: &mut Answers) -> Result<(begin::Begun, Vec<HeldExtent>, bool), CallError> {

@@ -44,6 +44,8 @@ pub struct Bundle {
     processors: usize,
     /// Held by whoever opens more.
     widening: Mutex<()>,
+    /// There is to be no other.
+    closed: AtomicBool,
     /// Extents on their way.
     extents: AtomicUsize,
     /// Somebody looks already whether more connections are needed.
@@ -63,6 +65,7 @@ impl Bundle {
             turn: AtomicUsize::new(0),
             processors,
             widening: Mutex::default(),
+            closed: AtomicBool::new(false),
             extents: AtomicUsize::new(0),
             watched: AtomicBool::new(false),
         })
@@ -96,6 +99,8 @@ impl Bundle {
 
     /// Says goodbye on all of them.
     pub async fn close(&self) {
+        // What is being opened is closed by whoever opens it.
+        self.closed.store(true, Ordering::Relaxed);
         for link in self.links() {
             link.close().await;
         }
@@ -180,7 +185,8 @@ impl Bundle {
                 }
             };
             // The usual port has its connection already, and a server may take no more of one client.
-            if link.remote_address().await.port() == port && link.welcome().await.is_ok() {
+            let is_new = link.remote_address().await.port() == port && link.welcome().await.is_ok();
+            if is_new && !self.closed.load(Ordering::Relaxed) {
                 tracing::debug!(port, "one more connection: a core was the limit");
                 return self.push(link);
             }

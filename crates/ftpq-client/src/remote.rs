@@ -231,7 +231,8 @@ impl Storage for Remote {
     async fn begin(&self, path: &RemotePath, file: LargeFile) -> Result<Option<Arc<dyn Staging>>, StorageError> {
         let mut call = self.begin_large(path, &file, false).await?;
         call.send.finish();
-        let begun = Beginner { remote: self.clone(), path: path.clone(), file }.hear(&mut call.answers).await?;
+        let begun =
+            Beginner { remote: self.clone(), path: path.clone(), file, first: false }.hear(&mut call.answers).await?;
         Ok(begun.map(|begun| begun.staging))
     }
 
@@ -240,7 +241,7 @@ impl Storage for Remote {
         let (pass_on, reply) = oneshot::channel();
         let (patience, in_flight) = (answers.patience, self.bundle.extent(self.connections));
         let first = RemoteFirst { path: path.clone(), send, patience, reply, in_flight };
-        let begun = Beginner { remote: self.clone(), path: path.clone(), file };
+        let begun = Beginner { remote: self.clone(), path: path.clone(), file, first: true };
         let begun = async move {
             let begun = begun.hear(&mut answers).await?;
             // Where it is not taken, nobody waits for it.

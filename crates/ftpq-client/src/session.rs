@@ -183,10 +183,7 @@ impl Call {
     /// Why the server stopped taking what is sent: its reply says so, if it still comes.
     pub(crate) async fn why(&mut self, error: SendError) -> CallError {
         match error {
-            SendError::Stopped(status) => match self.answers.next().await {
-                Err(error) if matches!(error, CallError::Refused(_)) || error.is_interruption() => error,
-                _ => CallError::Refused(Failed { status, message: "the server gave up".into() }),
-            },
+            SendError::Stopped(status) => self.answers.why(status).await,
             other => other.into(),
         }
     }
@@ -205,6 +202,14 @@ impl Answers {
         match reply {
             Reply::Ok(value) => Ok(Part::Reply(value)),
             Reply::Error(failed) => Err(CallError::Refused(failed)),
+        }
+    }
+
+    /// Why the server stopped taking what is sent.
+    pub(crate) async fn why(&mut self, status: Status) -> CallError {
+        match self.next().await {
+            Err(error) if matches!(error, CallError::Refused(_)) || error.is_interruption() => error,
+            _ => CallError::Refused(Failed { status, message: "the server gave up".into() }),
         }
     }
 

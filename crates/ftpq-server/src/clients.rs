@@ -75,6 +75,7 @@ impl Member {
         if self.more.get().is_some() {
             return None;
         }
+        let _decision = memory.decide();
         let share = memory.more(self.client.held.load(Ordering::Relaxed))?;
         let (size, windows) = (share.size(), share.windows);
         self.more.set(share).ok()?;
@@ -90,6 +91,7 @@ impl Member {
         if self.more.get().is_none() {
             return false;
         }
+        let _decision = memory.decide();
         let Some(permit) = memory.wider(bytes, self.client.held.load(Ordering::Relaxed)) else { return false };
         self.client.held.fetch_add(permit.num_permits() as u64, Ordering::Relaxed);
         let mut wider = self.wider.lock().unwrap_or_else(PoisonError::into_inner);

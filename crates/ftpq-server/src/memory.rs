@@ -5,7 +5,7 @@
 //! that is of use while there is plenty, the less the less is left. So the budget is never exceeded,
 //! however hostile the peers, and those that come late find something, too.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ftpq_proto::limits::FRAME_MAX;
 use ftpq_transport::tuning::{STREAMS_MIN, UNSETTLED_WINDOW, Windows};
@@ -18,6 +18,8 @@ use crate::limits::COMMANDS;
 pub(crate) struct Memory {
     left: Arc<Semaphore>,
     all: u64,
+    /// See [`Memory::decide`].
+    deciding: Mutex<()>,
 }
 
 /// Some of the budget; given back when dropped.
@@ -32,7 +34,7 @@ impl Memory {
     /// So many bytes for connections.
     pub(crate) fn new(bytes: u64) -> Self {
         let all = (bytes / KIB).min(u64::from(u32::MAX));
-        Self { left: Arc::new(Semaphore::new(all as usize)), all }
+        Self { left: Arc::new(Semaphore::new(all as usize)), all, deciding: Mutex::default() }
     }
 
     /// For a connection that has just come, or is idle; `None` if there is nothing left.
@@ -43,6 +45,12 @@ impl Memory {
     /// Whether more than half is left.
     pub(crate) fn is_plenty(&self) -> bool {
         self.left() > self.all / 2
+    }
+
+    /// Held while it is decided how much somebody gets, until it is counted as held: connections of one key may
+    /// ask on several threads.
+    pub(crate) fn decide(&self) -> MutexGuard<'_, ()> {
+        self.deciding.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// For a connection that does something, of a client whose connections hold so many KiB beyond their

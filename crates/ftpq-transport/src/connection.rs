@@ -37,7 +37,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Must be called within the runtime that takes care of it. `None` where the peer proved no key, which our TLS configurations do not let happen.
+    /// Must be called within the runtime that takes care of it. `None` where the peer proved no key, which our TLS
+    /// configurations do not let happen.
     pub(crate) fn new(inner: quinn::Connection, endpoint: Option<Endpoint>, paths: Paths) -> Option<Self> {
         let peer = Fingerprint::of(&peer_certificate(&inner)?).ok()?;
         let fit = Arc::new(Fit::new(inner.clone(), endpoint.is_some()));

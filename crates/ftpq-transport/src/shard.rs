@@ -28,7 +28,7 @@ pub struct Shard {
 impl Shard {
     /// Starts the thread. It may do what the calling one may: privileges are given up before.
     pub fn start() -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING).build()?;
         let handle = runtime.handle().clone();
         let (running, stopped) = oneshot::channel::<()>();
         thread::Builder::new().name("ftpq shard".into()).spawn(move || {
@@ -86,6 +86,10 @@ impl Work {
         if time > 0.0 { (busy / time).min(1.0) } else { 0.0 }
     }
 }
+
+/// Threads on which a shard's files are read and written. Far fewer than a runtime usually has, 512: shards are many,
+/// and a system limits the threads of a process. As many serve a disk that waits (`lane.rs` in `ftpq-storage`).
+const BLOCKING: usize = 64;
 
 #[cfg(test)]
 mod tests {

@@ -156,8 +156,8 @@ pub const INCOMING_BUFFER: u64 = 64 * 1024;
 /// See [`INCOMING_BUFFER`].
 pub const INCOMING_BUFFER_TOTAL: u64 = 16 * 1024 * 1024;
 
-/// First packets that a server answers in a second, at each port, of those with a token and of those without. Each takes
-/// some 20 µs of the one thread that drives the connections of a port, so this is a tenth of it at the most. More
+/// First packets that a server answers in a second, at each port, of those with a token and of those without. Each
+/// takes some 20 µs of the one thread that drives the connections of a port, so this is a tenth of it at the most. More
 /// would slow transfers down; fewer would, in a flood, leave less for those who come in earnest, who send
 /// two and try again after 1, 3 and 7 s.
 pub const FIRST_PACKETS: f64 = 4000.0;

@@ -37,7 +37,8 @@ fn main() -> ExitCode {
     start_logging(cli.global.verbose);
     keep_freed_memory();
     // One thread drives the connections and nothing else; a runtime of two would cost a third of the speed.
-    // Where there are the processors, further connections have threads and runtimes of their own. Files are read, written and hashed on blocking threads of their own.
+    // Where there are the processors, further connections have threads and runtimes of their own. Files are read,
+    // written and hashed on blocking threads.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return exit::report(&anyhow::Error::from(error)),

@@ -56,12 +56,20 @@ impl<'a> Attempt<'a> {
     /// Sends the first extent until it is known what became of the file's beginning, and whether to go on with it.
     pub(super) async fn begin(&self, beginning: Beginning) -> Result<Option<Begun<'_>>, CopyError> {
         let Beginning { first, begun } = beginning;
+        let before = self.large.known(0);
         let (begun, first): (_, Sending<'_>) = match select(begun, Box::pin(self.first(first))).await {
             Either::Left((begun, first)) => (begun, first),
             Either::Right((sent, begun)) => (begun.await, Box::pin(ready(sent))),
         };
-        let begun = begun.map_err(target)?;
-        Ok(begun.map(|begun| Begun { staging: begun.staging, first: begun.takes_first.then_some(first) }))
+        if let Ok(Some(ftpq_storage::Begun { staging, takes_first: true })) = begun {
+            return Ok(Some(Begun { staging, first: Some(first) }));
+        }
+        // It is as if it had never been sent.
+        drop(first);
+        self.large.know(0, before);
+        self.digested.forget_permits(1);
+        self.begun.store(0, Ordering::Relaxed);
+        Ok(begun.map_err(target)?.map(|begun| Begun { staging: begun.staging, first: None }))
     }
 
     /// Proves or sends one. `held`: the target keeps it, with this digest if it has seen it itself.
@@ -82,10 +90,12 @@ impl<'a> Attempt<'a> {
             self.digested.add_permits(1);
             return Ok(());
         }
+        // What is kept of an earlier version counts as there until its WRITE has arrived: no commit may come before.
+        let commits_early = held.is_none();
         let baton = self.baton(extent).await;
         let reader = self.open(extent).await?;
         let upload = self.waits().target(staging.write(index, reader.holes().clone())).await.map_err(target)?;
-        self.send(extent, reader, upload, baton).await
+        self.send(extent, reader, upload, baton, commits_early).await
     }
 
     /// Waits until all digests are known, and all extents are at the target or on their way.
@@ -110,7 +120,7 @@ impl<'a> Attempt<'a> {
         let extent = self.pinned.extents.get(0).ok_or_else(no_extent)?;
         let baton = self.baton(extent).await;
         let reader = self.open(extent).await?;
-        self.send(extent, reader, upload, baton).await
+        self.send(extent, reader, upload, baton, true).await
     }
 
     async fn open(&self, extent: Extent) -> Result<Box<dyn Reader>, CopyError> {
@@ -143,6 +153,7 @@ impl<'a> Attempt<'a> {
         mut reader: Box<dyn Reader>,
         mut upload: Box<dyn Upload>,
         mut baton: Baton<'_>,
+        commits_early: bool,
     ) -> Result<(), CopyError> {
         let known = self.large.known(index);
         if known.there {
@@ -160,11 +171,16 @@ impl<'a> Attempt<'a> {
         let digest = waits.source(reader.finish()).await.map_err(source)?;
         let sent = Known { digest: Some(digest), there: false, resumed: false, sent: true };
         self.large.know(index, sent);
-        self.digested.add_permits(1);
+        if commits_early {
+            self.digested.add_permits(1);
+        }
         waits.target(upload.commit(digest)).await.map_err(target)?;
         waits.piece();
         flight.arrive(length);
         self.large.know(index, Known { there: true, ..sent });
+        if !commits_early {
+            self.digested.add_permits(1);
+        }
         Ok(())
     }
 

@@ -62,13 +62,15 @@ pub(super) struct Beginner {
     pub(super) remote: Remote,
     pub(super) path: RemotePath,
     pub(super) file: LargeFile,
+    /// The first extent follows.
+    pub(super) first: bool,
 }
 
 impl Beginner {
     /// What there is to go on with, if the file is not there already, and whether the first extent is taken.
     pub(super) async fn hear(self, answers: &mut Answers) -> Result<Option<Begun>, StorageError> {
         let (begun, held, taken) = self.listen(answers).await.map_err(|error| remote(&self.path, error))?;
-        let Self { remote, path, file: LargeFile { extents, overwrite, .. } } = self;
+        let Self { remote, path, file: LargeFile { extents, overwrite, .. }, .. } = self;
         let staging = |id| Arc::new(RemoteStaging { remote, path, id, extents, overwrite, held });
         Ok(begun.upload.map(|id| Begun { staging: staging(id), takes_first: taken }))
     }
@@ -78,6 +80,7 @@ impl Beginner {
         let (begun, taken): (begin::Begun, _) = loop {
             match answers.next().await? {
                 Part::Item(value) => held.extend(not_empty(decode::<begin::Held>(&value)?.extents)?),
+                Part::Head(_) if !self.first => return Err(CallError::Unexpected("a body")),
                 Part::Head(value) => break (decode(&value)?, true),
                 Part::Reply(value) => break (decode(&value)?, false),
             }
@@ -105,21 +108,35 @@ pub(super) struct RemoteFirst {
 #[async_trait]
 impl Upload for RemoteFirst {
     async fn write(&mut self, block: Bytes) -> Result<(), StorageError> {
-        let sent = in_time(self.patience, self.send.block(block)).await;
-        // Why it is not taken is said to whoever waits for BEGIN's answer.
-        sent.map_err(|error| remote(&self.path, error.into()))
+        match in_time(self.patience, self.send.block(block)).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(remote(&self.path, why(error, &mut self.reply).await)),
+        }
     }
 
     async fn commit(self: Box<Self>, expected: Digest) -> Result<Digest, StorageError> {
-        let Self { path, mut send, patience, reply, in_flight: _in_flight } = *self;
+        let Self { path, mut send, patience, mut reply, in_flight: _in_flight } = *self;
         let written = async {
-            in_time(patience, send.frame(&Trailer { digest: expected })).await?;
+            if let Err(error) = in_time(patience, send.frame(&Trailer { digest: expected })).await {
+                return Err(why(error, &mut reply).await);
+            }
             send.finish();
             let mut answers = reply.await.map_err(|_| CallError::BrokenOff(Status::Cancelled))?;
             let begun: begin::Begun = answers.reply().await?;
             begun.written.ok_or(CallError::Unexpected("a reply without a digest"))
         };
         check_written(&path, written.await.map_err(|error| remote(&path, error))?, expected)
+    }
+}
+
+/// Why a first extent was stopped. If it was never taken, that is told to whoever waits for BEGIN's answer.
+async fn why(error: SendError, reply: &mut oneshot::Receiver<Answers>) -> CallError {
+    match error {
+        SendError::Stopped(status) => match reply.await {
+            Ok(mut answers) => answers.why(status).await,
+            Err(_) => CallError::BrokenOff(status),
+        },
+        other => other.into(),
     }
 }
 

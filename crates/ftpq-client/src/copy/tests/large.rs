@@ -95,6 +95,27 @@ async fn a_source_that_changed_between_two_runs_is_not_spliced() {
     run.only_this_is_there(&new);
 }
 
+/// What is kept of the old one counts as there until the new one arrives: a commit that overtook it would spoil all.
+#[tokio::test(start_paused = true)]
+async fn a_commit_does_not_overtake_what_takes_the_place_of_something_kept() {
+    let run = Run::new(&BYTES);
+    let target = run.target(&[(Cut::Commit, 1)]);
+    run.copy(target, Options { extents: 1, ..ONCE }, &Watch::new()).await.unwrap_err();
+    let new = run.change(2 * EXTENT + 5);
+    let summary = run.copy(run.target(&[(Cut::Late(2), 1)]), ONCE, &Watch::new()).await.unwrap();
+    assert_eq!(summary.resumed, 2 * EXTENT);
+    run.only_this_is_there(&new);
+}
+
+/// One that was missing is told apart by the target: the commit is sent again.
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_overtakes_an_extent_is_sent_again() {
+    let run = Run::new(&BYTES);
+    let summary = run.copy(run.target(&[(Cut::Late(1), 1)]), ONCE, &Watch::new()).await.unwrap();
+    assert_eq!((summary.bytes, summary.resumed), (SIZE, 0));
+    run.only_this_is_there(&BYTES);
+}
+
 /// The same where the target itself has seen what it keeps.
 #[tokio::test(start_paused = true)]
 async fn a_source_that_changed_between_two_runs_to_one_server_is_not_spliced() {

@@ -44,6 +44,8 @@ enum Cut {
     Commit,
     /// After it was committed.
     CommitReply,
+    /// No cut: this extent arrives late, all at once, when everything was sent.
+    Late(u32),
     /// No cut: another run takes over when this extent begins, and the first extent is cut once after that.
     TakeOver(u32),
 }
@@ -296,6 +298,10 @@ impl Staging for CuttingStaging {
             let name = self.path.name().unwrap().to_string();
             self.cuts.lock().unwrap().insert((name, Cut::Extent(0)), 1);
         }
+        if check(&self.cuts, &self.path, Cut::Late(index), self.error).is_err() {
+            let staging = self.staging.clone();
+            return Ok(Box::new(LateUpload { staging, index, holes, blocks: Vec::new() }));
+        }
         let upload = self.staging.write(index, holes).await?;
         self.seen.lock().unwrap().push(Seen::Begun(index));
         Ok(Box::new(CuttingUpload {
@@ -322,6 +328,31 @@ impl Staging for CuttingStaging {
         let digest = self.staging.commit(publish).await?;
         check(&self.cuts, &self.path, Cut::CommitReply, self.error)?;
         Ok(digest)
+    }
+}
+
+/// An extent whose WRITE was overtaken by all that was sent after it.
+struct LateUpload {
+    staging: Arc<dyn Staging>,
+    index: u32,
+    holes: Holes,
+    blocks: Vec<Bytes>,
+}
+
+#[async_trait]
+impl Upload for LateUpload {
+    async fn write(&mut self, block: Bytes) -> Result<(), StorageError> {
+        self.blocks.push(block);
+        Ok(())
+    }
+
+    async fn commit(self: Box<Self>, expected: Digest) -> Result<Digest, StorageError> {
+        sleep(Duration::from_secs(1)).await;
+        let mut upload = self.staging.write(self.index, self.holes).await?;
+        for block in self.blocks {
+            upload.write(block).await?;
+        }
+        upload.commit(expected).await
     }
 }
 

@@ -115,20 +115,7 @@ async fn a_client_sends_the_first_extent_with_begin_and_the_last_with_commit() {
     let files = server.files("write").await;
     let here = tempfile::tempdir().unwrap();
     fs::write(here.path().join("f"), &*BYTES).unwrap();
-    let options = copy::Options {
-        follow_links: false,
-        overwrite: false,
-        preserve: false,
-        keep_existing: false,
-        parents: false,
-        parallel: 8,
-        extents: 4,
-        resume: true,
-        retry_for: std::time::Duration::ZERO,
-    };
-    let from = shared(LocalFs::open(here.path()).unwrap());
-    let copy = copy::Copy::new(from, shared(files), options, std::sync::Arc::new(()));
-    copy.file(&remote("f"), &remote("f")).await.unwrap();
+    copy(&here, files).await;
     assert_eq!(fs::read(server.path("f")).unwrap(), *BYTES);
     server.outcome_of(commit::VERB).await.unwrap();
     let commands = server.seen().into_iter().filter_map(|seen| match seen {
@@ -140,6 +127,42 @@ async fn a_client_sends_the_first_extent_with_begin_and_the_last_with_commit() {
     let rest = BYTES.len() as u64 - 2 * EXTENT_MIN;
     let expected = [(begin::VERB, EXTENT_MIN), (commit::VERB, 0), (write::VERB, rest), (write::VERB, EXTENT_MIN)];
     assert_eq!(commands, expected.map(|(verb, bytes)| (verb.to_owned(), bytes)));
+}
+
+/// The first extent is on its way before that is known.
+#[tokio::test]
+async fn what_is_kept_is_counted_as_kept_and_not_sent_again() {
+    let server = TestServer::start().await;
+    let identity = Identity::generate().unwrap();
+    server.authorise(&identity, "name=a rights=write");
+    let session = server.session(&identity).await;
+    let (upload, _) = begin(&session, &begin_args()).await.unwrap();
+    for index in [0, 2] {
+        write(&session, upload, index, part(index)).await.unwrap();
+    }
+    let here = tempfile::tempdir().unwrap();
+    fs::write(here.path().join("f"), &*BYTES).unwrap();
+    let summary = copy(&here, Remote::over(session)).await;
+    assert_eq!((summary.bytes, summary.resumed), (BYTES.len() as u64, BYTES.len() as u64 - EXTENT_MIN));
+    assert_eq!(fs::read(server.path("f")).unwrap(), *BYTES);
+}
+
+/// Uploads `f`, in one attempt.
+async fn copy(from: &tempfile::TempDir, to: Remote) -> copy::Summary {
+    let options = copy::Options {
+        follow_links: false,
+        overwrite: false,
+        preserve: false,
+        keep_existing: false,
+        parents: false,
+        parallel: 8,
+        extents: 4,
+        resume: true,
+        retry_for: std::time::Duration::ZERO,
+    };
+    let from = shared(LocalFs::open(from.path()).unwrap());
+    let copy = copy::Copy::new(from, shared(to), options, std::sync::Arc::new(()));
+    copy.file(&remote("f"), &remote("f")).await.unwrap()
 }
 
 const HALF: usize = 500_000;

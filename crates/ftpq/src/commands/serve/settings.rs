@@ -203,8 +203,8 @@ mod tests {
 
     #[test]
     fn what_is_typed_counts_before_what_the_file_says() {
-        let file = "root = \"f\"\nlisten = [\"127.0.0.1:1\"]\nshards = 2\nauthorized-clients = \"fc\"\nkeep-unfinished = 2\n\
-                    audit = \"fa\"\nuser = \"fu\"\nsandbox = false\n";
+        let file = "root = \"f\"\nlisten = [\"127.0.0.1:1\"]\nshards = 2\nauthorized-clients = \"fc\"\n\
+                    keep-unfinished = 2\naudit = \"fa\"\nuser = \"fu\"\nsandbox = false\n";
         let of_file = Settings {
             root: Some("f".into()),
             listen: vec!["127.0.0.1:1".parse().unwrap()],

@@ -109,17 +109,7 @@ async fn a_large_file_and_its_holes_come_back_from_a_server_as_they_went_there()
     let (here, back) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     fs::write(here.path().join("full"), &*BYTES).unwrap();
     sparse_file(&here.path().join("sparse"));
-    let options = copy::Options {
-        follow_links: false,
-        overwrite: false,
-        preserve: true,
-        keep_existing: false,
-        parents: false,
-        parallel: 8,
-        extents: 4,
-        resume: true,
-        retry_for: std::time::Duration::ZERO,
-    };
+    let options = copy::Options { preserve: true, ..OPTIONS };
     let local = |folder: &tempfile::TempDir| shared(LocalFs::open(folder.path()).unwrap());
     let files = shared(server.spread(&identity).await);
     for (from, to) in [(local(&here), files.clone()), (files, local(&back))] {
@@ -666,6 +656,19 @@ async fn chunks_that_are_too_long_or_cut_leave_nothing() {
         assert_eq!({ failed }.refusal().await.status, Status::TooLarge);
     }
 }
+
+/// One attempt, all at once.
+const OPTIONS: copy::Options = copy::Options {
+    follow_links: false,
+    overwrite: false,
+    preserve: false,
+    keep_existing: false,
+    parents: false,
+    parallel: 8,
+    extents: 4,
+    resume: true,
+    retry_for: std::time::Duration::ZERO,
+};
 
 /// A file of three extents, the last of which is short.
 static BYTES: LazyLock<Vec<u8>> = LazyLock::new(|| pattern(17 * MIB as usize + 77));

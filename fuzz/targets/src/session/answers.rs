@@ -132,6 +132,11 @@ impl Answer {
                 let part: read::Part = decoded(head);
                 self.bytes(extent.length, &part.holes, BodyHasher::new(Some(extent))).await?;
             }
+            begin::VERB => {
+                assert!(decoded::<begin::Args>(&request.args).first, "nothing follows");
+                let begun: begin::Begun = decoded(head);
+                told.upload = begun.upload.expect("an upload that takes something");
+            }
             other => panic!("{other} has no head"),
         }
         Ok(())
@@ -188,7 +193,11 @@ fn check_reply(verb: &str, value: &Value, phase: Phase, told: &mut Told) {
         upld::VERB | commit::VERB => told.file.2 = decoded::<upld::Committed>(value).digest,
         write::VERB => check::<write::Written>(value),
         prove::VERB => check::<prove::Proved>(value),
-        begin::VERB => told.upload = decoded::<begin::Begun>(value).upload.unwrap_or(told.upload),
+        begin::VERB => {
+            let begun: begin::Begun = decoded(value);
+            assert_eq!(begun.written.is_some(), phase == Phase::Headed, "a first extent is written if it is taken");
+            told.upload = begun.upload.unwrap_or(told.upload);
+        }
         dwld::VERB => {
             assert_eq!(phase, Phase::Headed, "no head");
             let sent = codec::from_value::<dwld::Sent>(value).ok();

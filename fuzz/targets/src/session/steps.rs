@@ -159,7 +159,7 @@ async fn upload(client: &mut Client<'_>, input: &mut Input<'_>) {
 
 /// A file by extents, almost all of which is holes.
 async fn upload_by_extents(client: &mut Client<'_>, input: &mut Input<'_>) {
-    let args = begin(input, &client.told);
+    let args = begin::Args { first: false, ..begin(input, &client.told) };
     let Some(extents) = ftpq_proto::Extents::new(args.size, args.extent) else { return };
     if args.size > 24 * 1024 * 1024 {
         return;

@@ -149,19 +149,8 @@ async fn what_is_kept_is_counted_as_kept_and_not_sent_again() {
 
 /// Uploads `f`, in one attempt.
 async fn copy(from: &tempfile::TempDir, to: Remote) -> copy::Summary {
-    let options = copy::Options {
-        follow_links: false,
-        overwrite: false,
-        preserve: false,
-        keep_existing: false,
-        parents: false,
-        parallel: 8,
-        extents: 4,
-        resume: true,
-        retry_for: std::time::Duration::ZERO,
-    };
     let from = shared(LocalFs::open(from.path()).unwrap());
-    let copy = copy::Copy::new(from, shared(to), options, std::sync::Arc::new(()));
+    let copy = copy::Copy::new(from, shared(to), OPTIONS, std::sync::Arc::new(()));
     copy.file(&remote("f"), &remote("f")).await.unwrap()
 }
 

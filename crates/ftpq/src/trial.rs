@@ -44,7 +44,7 @@ impl Trial {
             waited,
             wires: client.wires().into_iter().zip(befores).map(since).collect(),
         };
-        tracing::debug!(?evidence, "what was counted");
+        tracing::trace!(?evidence, "what was counted");
         output::say(Verdict::of(&evidence));
     }
 }

@@ -139,6 +139,7 @@ fn world_of(server: &EvilServer) -> World {
     fs::write(work.join("small"), pattern(1000)).unwrap();
     fs::write(work.join("middling"), pattern(1_000_000)).unwrap();
     sparse(&work.join("large"), 20 << 20);
+    fs::write(work.join("full"), pattern(20 << 20)).unwrap();
     fs::create_dir(work.join("sent")).unwrap();
     fs::write(work.join("sent/file"), pattern(10)).unwrap();
     for folder in [world.path("outside"), world.served(), work] {

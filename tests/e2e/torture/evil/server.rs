@@ -206,7 +206,7 @@ impl Asked {
             "DWLD" => self.body(BODY).await,
             "UPLD" => self.take_file().await,
             "BEGIN" => {
-                *self.begun() = Extents::new(self.number("size").unwrap(), self.number("extent").unwrap());
+                self.begin();
                 self.reply(cbor!({ "upload" => Value::Bytes(vec![7; 32]) }).unwrap()).await
             }
             "WRITE" => {
@@ -230,6 +230,11 @@ impl Asked {
         let size = self.number("size").unwrap();
         let digest = self.take(size).await;
         self.reply(committed(size, digest)).await
+    }
+
+    /// Notes what is coming.
+    pub(super) fn begin(&mut self) {
+        *self.begun() = Extents::new(self.number("size").unwrap(), self.number("extent").unwrap());
     }
 
     /// Takes an extent and returns the digest that its sender names.

@@ -123,7 +123,26 @@ fn t14_extents_that_nobody_sent() {
                     asked.honestly().await
                 }
                 ("BEGIN", "/there") => asked.reply(cbor!({}).unwrap()).await,
-                ("BEGIN", "/head") => asked.head(begun).await,
+                ("BEGIN", "/head") => {
+                    asked.begin();
+                    asked.head(begun.clone()).await?;
+                    asked.head(begun).await?;
+                    asked.take(8 << 20).await;
+                    Ok(())
+                }
+                // The first extent, which has come with it.
+                ("BEGIN", "/first") => {
+                    asked.begin();
+                    asked.head(begun.clone()).await?;
+                    asked.take(8 << 20).await;
+                    asked.reply(with(begun, "written", other)).await
+                }
+                ("BEGIN", "/unwritten") => {
+                    asked.begin();
+                    asked.head(begun.clone()).await?;
+                    asked.take(8 << 20).await;
+                    asked.reply(begun).await
+                }
                 ("WRITE", "/written") => {
                     asked.take_extent().await;
                     asked.reply(cbor!({ "digest" => other }).unwrap()).await
@@ -150,6 +169,12 @@ fn t14_extents_that_nobody_sent() {
     .ends(1, ["/there: the server does not follow the protocol: a file that is there already came out of turn"])
     .asked("put large --to /head")
     .ends(1, ["/head: the server does not follow the protocol: a body came out of turn"])
+    .asked("put full --to /head")
+    .ends(1, ["/head: the server does not follow the protocol: a body came out of turn"])
+    .asked("put full --to /first")
+    .ends(6, ["/first: the digest does not match"])
+    .asked("put full --to /unwritten")
+    .ends(1, ["/unwritten: the server does not follow the protocol: a reply without a digest came out of turn"])
     .asked("put large --to /written")
     .ends(6, ["/written: the digest does not match"])
     .asked("put large --to /committed")

@@ -216,6 +216,10 @@ pub(super) fn reserve(sys: &Sys, file: &OwnedFd, size: u64) -> Result<(), Proble
     if free(file).is_some_and(|free| size > free) {
         return Err(Problem::NoSpace);
     }
+    // There it would take as long as to write it, and the sender would wait meanwhile: half a second for 2 GiB.
+    if is_in_memory(file) {
+        return Ok(());
+    }
     loop {
         match sys.fallocate(file, FallocateFlags::empty(), 0, size) {
             Ok(()) | Err(Errno::OPNOTSUPP) => return Ok(()),
@@ -223,6 +227,13 @@ pub(super) fn reserve(sys: &Sys, file: &OwnedFd, size: u64) -> Result<(), Proble
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Whether each page has to be found first where room is taken in advance.
+pub(super) fn is_in_memory(file: impl AsFd) -> bool {
+    /// `TMPFS_MAGIC` of statfs(2).
+    const TMPFS: u64 = 0x0102_1994;
+    fs::fstatfs(file).is_ok_and(|disk| u64::try_from(disk.f_type).is_ok_and(|kind| kind == TMPFS))
 }
 
 /// Bytes of what is free that `file` may have, with those that it has; `None` if its file system does not say.

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use super::{
     faults::{Fail, Which},
     stage::LocalStaging,
+    write::is_in_memory,
     *,
 };
 use crate::{HeldExtent, KEPT_FOR, Publish, hash::BodyHasher};
@@ -387,6 +388,9 @@ async fn what_is_published_while_somebody_begins_it_is_not_sent_again() {
 async fn what_could_not_be_begun_keeps_no_room() {
     for which in [Which::Fallocate, Which::Pwrite, Which::Ftruncate, Which::Fsync] {
         let mut folder = Folder::new();
+        if which == Which::Fallocate && is_in_memory(fs::File::open(folder.path("")).unwrap()) {
+            continue; // no room is taken in advance
+        }
         folder.hook(Fail::nth(which, 0, Errno::NOSPC));
         assert_eq!(status(folder.storage.begin(&remote("f"), large()).await.map(drop)), Status::NoSpace);
         assert_eq!(folder.on_disk(), Vec::<String>::new(), "{which:?}");

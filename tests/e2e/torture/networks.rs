@@ -57,7 +57,9 @@ fn t23_a_network_from_hell() {
         fs::write(world.served().join("down"), &down).unwrap();
         let transfers = [["put", "-f", "up"], ["get", "-f", "down"]].map(|args| {
             let relay = Relay::in_weather(world.server().address, hell, torture.random.next());
-            let program = world.home_program().args(args).env("FTPQ_SERVER", relay.address.to_string());
+            // Of the two packets of a first flight both must arrive, and those of the answer: 8 s are a few attempts.
+            let program =
+                world.home_program().args(args).args(["--timeout", "60"]).env("FTPQ_SERVER", relay.address.to_string());
             (program.spawn(), relay)
         });
         for (_, relay) in &transfers {

@@ -17,8 +17,8 @@ use std::{
 };
 
 use crate::tuning::{
-    CONNECTION_WINDOW, CONNECTION_WINDOW_MAX, FIT_EVERY_MAX, FIT_EVERY_MIN, FIT_GROWTH, FIT_STEP, SEND_WINDOW,
-    SEND_WINDOW_MAX, Windows,
+    CONNECTION_WINDOW, CONNECTION_WINDOW_MAX, FIT_EVERY_MAX, FIT_EVERY_MIN, FIT_GROWTH, FIT_RTT_MIN, FIT_STEP,
+    SEND_WINDOW, SEND_WINDOW_MAX, Windows,
 };
 
 /// Whether windows may grow from the first to the second.
@@ -127,6 +127,9 @@ fn is_local(connection: &quinn::Connection) -> bool {
 
 /// What `windows` should be, after this was seen. Never less.
 fn fitted(windows: Windows, seen: Seen) -> Windows {
+    if seen.rtt < FIT_RTT_MIN {
+        return windows;
+    }
     let micros = seen.over.as_micros().max(1);
     let arrived = u128::from(seen.received).saturating_mul(seen.rtt.as_micros()) / micros;
     let arrived = u64::try_from(arrived).unwrap_or(u64::MAX);
@@ -169,6 +172,13 @@ mod tests {
         assert_eq!(fitted(at_first, often).receive, 36 * MIB as u32);
         let seldom = Seen { over: 1500 * MS, ..seen(60 * MIB, 0) };
         assert_eq!(fitted(at_first, seldom), at_first);
+    }
+
+    #[test]
+    fn windows_of_short_paths_stay_as_they_are() {
+        let near = |rtt| Seen { over: rtt, rtt, ..seen(100 * MIB, 100 * MIB) };
+        assert_eq!(fitted(Windows::FULL, near(FIT_RTT_MIN - MS)), Windows::FULL);
+        assert!(fitted(Windows::FULL, near(FIT_RTT_MIN)).receive > Windows::FULL.receive);
     }
 
     #[test]

@@ -46,6 +46,10 @@ pub const SEND_WINDOW_MAX: u64 = 48 * 1024 * 1024;
 /// lost comes once more, while all behind it waits.
 pub const FIT_GROWTH: u64 = 3;
 
+/// On shorter paths windows stay as they are: they hold 600 MB/s and more for so long, and where that is not enough the
+/// processor is the limit. What looks like a full window there is a queue before it, and costs memory and cache.
+pub const FIT_RTT_MIN: Duration = Duration::from_millis(20);
+
 /// Windows grow by multiples of this.
 pub const FIT_STEP: u64 = 1024 * 1024;
 

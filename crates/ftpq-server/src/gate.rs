@@ -7,10 +7,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ftpq_transport::tuning::Windows;
+use tokio::sync::OwnedSemaphorePermit;
+
 use crate::{
-    limits::Limits,
+    limits::{Limits, RETURNING_AT_ONCE},
     memory::{Memory, Share},
     penalties::{Network, Offence, Penalties},
+    returning::Returning,
 };
 
 /// The way in.
@@ -29,7 +33,10 @@ struct State {
     unknown: u32,
     /// The same by network.
     by_network: HashMap<Network, u32>,
+    /// Those that may have sent more before they were known, by network.
+    early: HashMap<Network, u32>,
     penalties: Penalties,
+    returning: Returning,
 }
 
 /// What becomes of a connection attempt.
@@ -52,6 +59,8 @@ pub(crate) struct Pass {
     network: Network,
     /// What it may hold, whoever it is.
     _least: Share,
+    /// For what more it may send before it is known, as one that returns.
+    early: Option<OwnedSemaphorePermit>,
     /// Nobody is known there yet.
     unknown: bool,
 }
@@ -91,10 +100,16 @@ impl Gate {
         let Some(share) = self.memory.least() else {
             return if validated { Verdict::Refuse } else { Verdict::Ignore };
         };
+        let early_here = state.early.get(&network).copied().unwrap_or(0);
+        let returns = early_here < RETURNING_AT_ONCE && state.returning.knows(network, Instant::now());
+        let early = returns.then(|| self.memory.early()).flatten();
+        if early.is_some() {
+            *state.early.entry(network).or_default() += 1;
+        }
         state.all += 1;
         state.unknown += 1;
         *state.by_network.entry(network).or_default() += 1;
-        Verdict::Enter(Pass { gate: self.clone(), network, _least: share, unknown: true })
+        Verdict::Enter(Pass { gate: self.clone(), network, _least: share, early, unknown: true })
     }
 
     /// Blames the network of `address`. Returns for how long it is kept out, if that begins with this.
@@ -117,29 +132,57 @@ impl Gate {
 }
 
 impl Pass {
-    /// Somebody is known there.
+    /// What its client may send before it is known.
+    pub(crate) fn windows(&self) -> Windows {
+        if self.early.is_some() { Windows::RETURNING } else { Windows::UNSETTLED }
+    }
+
+    /// The connection has memory for `windows` of its own. What it may have after that: what was granted before cannot
+    /// be taken back.
+    pub(crate) fn cover(&mut self, windows: Windows) -> Windows {
+        if windows.receive >= Windows::RETURNING.receive && self.early.take().is_some() {
+            leave(&mut self.gate.lock().early, self.network);
+        }
+        let before = if self.early.is_some() { Windows::RETURNING.receive } else { 0 };
+        Windows { receive: windows.receive.max(before), ..windows }
+    }
+
+    /// Somebody is known there, and may come back.
     pub(crate) fn known(&mut self) {
+        let mut state = self.gate.lock();
+        state.returning.note(self.network, Instant::now());
         if std::mem::take(&mut self.unknown) {
-            self.gate.lock().forget_unknown(self.network);
+            state.forget_unknown(self.network);
         }
     }
 }
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        self.known();
-        self.gate.lock().all -= 1;
+        let mut state = self.gate.lock();
+        if self.unknown {
+            state.forget_unknown(self.network);
+        }
+        if self.early.is_some() {
+            leave(&mut state.early, self.network);
+        }
+        state.all -= 1;
     }
 }
 
 impl State {
     fn forget_unknown(&mut self, network: Network) {
         self.unknown -= 1;
-        if let Some(count) = self.by_network.get_mut(&network) {
-            *count -= 1;
-            if *count == 0 {
-                self.by_network.remove(&network);
-            }
+        leave(&mut self.by_network, network);
+    }
+}
+
+/// One less of a network.
+fn leave(counts: &mut HashMap<Network, u32>, network: Network) {
+    if let Some(count) = counts.get_mut(&network) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(&network);
         }
     }
 }
@@ -194,6 +237,52 @@ mod tests {
         let proved: Vec<_> = std::iter::from_fn(|| enter(&gate, SOMEWHERE, true)).collect();
         assert_eq!(proved.len(), 2);
         assert!(matches!(gate.judge(SOMEWHERE.parse().unwrap(), true), Verdict::Refuse));
+    }
+
+    #[test]
+    fn those_who_return_may_send_more_and_it_is_counted() {
+        let gate = gate(Limits::default());
+        let mut first = enter(&gate, SOMEWHERE, false).unwrap();
+        assert_eq!(first.windows(), Windows::UNSETTLED);
+        first.known();
+        drop(first);
+        let left = gate.memory.left();
+        let stranger = enter(&gate, "192.0.2.2", false).unwrap();
+        let least = left - gate.memory.left();
+        drop(stranger);
+        let mut passes: Vec<_> = (0..RETURNING_AT_ONCE + 2).map(|_| enter(&gate, SOMEWHERE, false).unwrap()).collect();
+        let windows: Vec<_> = passes.iter().map(Pass::windows).collect();
+        let (early, others) = windows.split_at(RETURNING_AT_ONCE as usize);
+        assert!(early.iter().all(|windows| *windows == Windows::RETURNING), "{windows:?}");
+        assert!(others.iter().all(|windows| *windows == Windows::UNSETTLED), "{windows:?}");
+        let taken = left - gate.memory.left();
+        let each = (taken - windows.len() as u64 * least) / early.len() as u64;
+        assert!(each > u64::from(Windows::RETURNING.receive) / 1024, "{each} KiB");
+        // It keeps its place among them until it has as much of its own, known or not.
+        passes[0].known();
+        let small = Windows::FULL.halved(5);
+        assert_eq!(passes[0].cover(small), Windows { receive: Windows::RETURNING.receive, ..small });
+        assert_eq!(left - gate.memory.left(), taken);
+        assert_eq!(enter(&gate, SOMEWHERE, false).unwrap().windows(), Windows::UNSETTLED);
+        assert_eq!(passes[0].cover(Windows::FULL), Windows::FULL);
+        assert_eq!(left - gate.memory.left(), taken - each);
+        assert_eq!(passes[0].cover(small), small);
+        assert_eq!(enter(&gate, SOMEWHERE, false).unwrap().windows(), Windows::RETURNING);
+        drop(passes);
+        assert_eq!(gate.memory.left(), left);
+        assert!(gate.lock().early.is_empty());
+    }
+
+    #[test]
+    fn those_who_return_send_no_more_where_memory_is_short() {
+        let gate = gate(Limits::default());
+        enter(&gate, SOMEWHERE, false).unwrap().known();
+        let early: Vec<_> = std::iter::from_fn(|| gate.memory.early()).collect();
+        assert_eq!(enter(&gate, SOMEWHERE, false).unwrap().windows(), Windows::UNSETTLED);
+        // However many there are, or are forged: others find plenty.
+        assert!(gate.memory.is_plenty());
+        drop(early);
+        assert_eq!(enter(&gate, SOMEWHERE, false).unwrap().windows(), Windows::RETURNING);
     }
 
     #[test]

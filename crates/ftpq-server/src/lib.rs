@@ -21,6 +21,7 @@ mod observer;
 pub mod pace;
 mod penalties;
 mod quota;
+mod returning;
 mod server;
 mod session;
 pub mod units;

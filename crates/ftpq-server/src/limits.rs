@@ -53,6 +53,13 @@ pub const SETTLE: Duration = Duration::from_secs(10);
 /// For all of a request frame, once its stream is open.
 pub const REQUEST: Duration = Duration::from_secs(10);
 
+/// Commands of one connection at a time before it is known: CON, and one that waits for it.
+pub const COMMANDS_UNSETTLED: usize = 2;
+
+/// Connections at a time from one network that may send more before they are known, as clients were let in from
+/// there. Anybody could forge the addresses of more.
+pub const RETURNING_AT_ONCE: u32 = 4;
+
 /// Commands of one connection at a time; what else it sends waits in its windows. A client may open more
 /// streams than that ([`STREAMS`](ftpq_transport::tuning::STREAMS)): one that was answered is not free before
 /// the answer was acknowledged, and so that the next command is here when it can begin.

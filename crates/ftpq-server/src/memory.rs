@@ -64,6 +64,18 @@ impl Memory {
         self.take(smaller.into_iter().find(|windows| cost(windows) <= fair)?)
     }
 
+    /// For what somebody may send who returns and is not known yet; `None` if less than three quarters are left: who
+    /// is there already does not have less for it.
+    pub(crate) fn early(&self) -> Option<OwnedSemaphorePermit> {
+        let Windows { receive, streams, .. } = Windows::RETURNING;
+        let size = (u64::from(receive) + u64::from(streams) * UNREAD).div_ceil(KIB);
+        let fair = self.left().saturating_sub(self.all / 4 * 3);
+        if size > fair {
+            return None;
+        }
+        self.left.clone().try_acquire_many_owned(size.try_into().ok()?).ok()
+    }
+
     /// So many bytes more for a connection that has [`more`](Self::more), of a client whose connections hold so many
     /// KiB beyond their least; `None` if it must do with what it has. Half of the budget stays for those who
     /// have less.
@@ -76,7 +88,8 @@ impl Memory {
         self.left.clone().try_acquire_many_owned(size.try_into().ok()?).ok()
     }
 
-    fn left(&self) -> u64 {
+    /// KiB.
+    pub(crate) fn left(&self) -> u64 {
         self.left.available_permits() as u64
     }
 
@@ -106,6 +119,9 @@ pub(crate) const LEAST: Windows =
 
 /// Bytes that a command makes the server hold: one frame at its largest, or a small block of a body.
 const STREAM: u64 = FRAME_MAX as u64;
+
+/// Bytes that a stream which nobody reads makes quinn hold beyond what is in it, before it copies small pieces together.
+const UNREAD: u64 = 32 * KIB;
 
 /// So often windows are halved; from there on the least is as good.
 const LEVELS: u32 = 6;

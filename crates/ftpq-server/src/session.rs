@@ -2,16 +2,16 @@
 
 use std::{
     net::IpAddr,
-    sync::{Arc, Mutex as StdMutex, OnceLock, PoisonError, Weak},
+    sync::{
+        Arc, Mutex as StdMutex, MutexGuard, OnceLock, PoisonError, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use ftpq_handler::{Failure, User};
 use ftpq_proto::{RemotePath, Status, message::Failed};
 use ftpq_storage::{Storage, StorageError};
-use ftpq_transport::{
-    Closed, Connection, Incoming,
-    tuning::{UNSETTLED_STREAMS, Windows},
-};
+use ftpq_transport::{Closed, Connection, Incoming, tuning::Windows};
 use tokio::{
     sync::{Mutex, Semaphore, watch},
     time::{Instant, timeout, timeout_at},
@@ -24,7 +24,7 @@ use crate::{
     dispatch,
     gate::Pass,
     guard::Guard,
-    limits::{COMMANDS, PARTING, SETTLE},
+    limits::{COMMANDS, COMMANDS_UNSETTLED, PARTING, SETTLE},
     memory::LEAST,
     observer::Event,
     penalties::Offence,
@@ -42,6 +42,9 @@ pub(crate) struct Session {
     pass: StdMutex<Pass>,
     /// What its client was granted, and holds, once it is known.
     member: OnceLock<(Arc<Grant>, Member)>,
+    /// Turns of its commands, and how many there are by now.
+    turns: Arc<Semaphore>,
+    all_turns: AtomicUsize,
     /// Whether CON has been answered, and how.
     settled: watch::Sender<Option<Settled>>,
     /// Cancelled when the client may do nothing more.
@@ -62,7 +65,7 @@ pub(crate) async fn run(server: Arc<Shared>, incoming: Incoming, pass: Pass) {
     // One deadline from the first packet on: each step by itself could be drawn out.
     let deadline = Instant::now() + SETTLE;
     let (remote, is_proved) = (incoming.remote_address(), incoming.is_validated());
-    let connection = match incoming.accept(SETTLE).await {
+    let connection = match incoming.granting(pass.windows()).accept(SETTLE).await {
         Ok(connection) => connection,
         Err(why) => {
             server.tell(Event::HandshakeFailed { remote, why: &why });
@@ -82,6 +85,8 @@ pub(crate) async fn run(server: Arc<Shared>, incoming: Incoming, pass: Pass) {
         origin: remote.ip(),
         pass: StdMutex::new(pass),
         member: OnceLock::new(),
+        turns: Arc::new(Semaphore::new(COMMANDS_UNSETTLED)),
+        all_turns: COMMANDS_UNSETTLED.into(),
         settled: watch::Sender::new(None),
         revoked: CancellationToken::new(),
         view: Mutex::default(),
@@ -93,14 +98,14 @@ pub(crate) async fn run(server: Arc<Shared>, incoming: Incoming, pass: Pass) {
     let serve = {
         let session = session.clone();
         async move {
-            let turns = Arc::new(Semaphore::new(COMMANDS));
             for number in 0_u64.. {
                 // The semaphore is never closed.
-                let Ok(turn) = turns.clone().acquire_owned().await else { break };
+                let Ok(turn) = session.turns.clone().acquire_owned().await else { break };
                 let Ok((mut send, mut recv)) = session.connection.accept().await else { break };
                 // What came in the same flight as CON gets its answer. Nothing else is read of somebody unknown: no
                 // penalty is paid for it.
-                if let Some(status) = session.is_turned_away().filter(|_| number >= UNSETTLED_STREAMS.into()) {
+                let more = number >= Windows::UNSETTLED.streams.into();
+                if let Some(status) = session.is_turned_away().filter(|_| more) {
                     recv.stop(status);
                     send.reset(status);
                     continue;
@@ -155,8 +160,16 @@ impl Session {
         let windows = self.member().and_then(|member| member.grow(self.server.gate.memory()));
         let pace = self.member.get().and_then(|(grant, _)| self.server.paces.of(&grant.user));
         let most = pace.map_or(u32::MAX, |pace| pace.window());
-        let windows = windows.map(|windows| Windows { receive: windows.receive.min(most), ..windows });
-        windows.inspect(|windows| self.connection.settle(*windows)).is_some()
+        windows.inspect(|windows| self.allow(*windows, most)).is_some()
+    }
+
+    /// Lets its client have these windows, of which its rate leaves so many bytes, and commands that run at once.
+    fn allow(&self, windows: Windows, most: u32) {
+        let covered = self.pass().cover(windows);
+        self.connection.settle(Windows { receive: covered.receive.min(most), ..covered });
+        let turns = COMMANDS.min(windows.streams as usize);
+        let before = self.all_turns.fetch_max(turns, Ordering::Relaxed);
+        self.turns.add_permits(turns.saturating_sub(before));
     }
 
     /// Takes the memory that larger windows need, if there is plenty. Who has a rate needs no more than that.
@@ -180,13 +193,17 @@ impl Session {
             first
         });
         if first && welcome {
-            self.pass.lock().unwrap_or_else(PoisonError::into_inner).known();
+            self.pass().known();
             // Where there is plenty, the first command need not wait for it.
             if !(self.server.gate.memory().is_plenty() && self.grow()) {
-                self.connection.settle(LEAST);
+                self.allow(LEAST, u32::MAX);
             }
         }
         first
+    }
+
+    fn pass(&self) -> MutexGuard<'_, Pass> {
+        self.pass.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether somebody is known here, and welcome.

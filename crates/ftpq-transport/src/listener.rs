@@ -22,7 +22,7 @@ use crate::{
     shard::Shard,
     socket,
     traffic::Traffic,
-    tuning,
+    tuning::{self, Windows},
 };
 
 /// A UDP socket on which a server takes connections. Clones share it.
@@ -142,7 +142,7 @@ impl Listener {
         let inner = self.endpoint.accept().await?;
         self.before_each.get().iter().for_each(|hook| hook());
         let config = self.config().clone();
-        Some(Incoming { inner, config, traffic: self.traffic.clone() })
+        Some(Incoming { inner, config, traffic: self.traffic.clone(), windows: Windows::UNSETTLED })
     }
 
     /// Takes no more connections. Those that are there go on.
@@ -173,6 +173,7 @@ pub struct Incoming {
     inner: quinn::Incoming,
     config: ServerConfig,
     traffic: Traffic,
+    windows: Windows,
 }
 
 impl Incoming {
@@ -203,9 +204,15 @@ impl Incoming {
         self.inner.ignore();
     }
 
+    /// What its peer may send before it is known; [`Windows::UNSETTLED`] otherwise.
+    #[must_use]
+    pub fn granting(self, windows: Windows) -> Self {
+        Self { windows, ..self }
+    }
+
     /// Goes through the handshake, within `patience`.
     pub async fn accept(mut self, patience: Duration) -> Result<Connection, Closed> {
-        self.config.transport_config(tuning::server(self.inner.remote_address().ip(), &self.traffic));
+        self.config.transport_config(tuning::server(self.inner.remote_address().ip(), &self.traffic, self.windows));
         let connecting = self.inner.accept_with(Arc::new(self.config))?;
         let inner = timeout(patience, connecting).await.map_err(|_| Closed::TimedOut)??;
         Connection::new(inner, None, self.traffic.paths)

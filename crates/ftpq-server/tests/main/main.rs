@@ -10,6 +10,7 @@ mod extents;
 mod guard;
 mod limits;
 mod matrix;
+mod returning;
 mod rights;
 mod service;
 mod shards;

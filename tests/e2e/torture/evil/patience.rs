@@ -123,7 +123,7 @@ fn t14_trickles() {
     .run();
 }
 
-/// Until a server has settled a connection, it grants two streams and 64 KiB. This one never does more.
+/// This server grants two streams and 64 KiB, and never more.
 #[test]
 fn t14_no_room_for_more() {
     Evil::that_lets_wait("a window that is never opened", |mut asked| {

@@ -15,7 +15,7 @@ use ftpq_proto::{
     codec::encode,
     message::{Failed, Reply, Request, Response, Trailer},
 };
-use ftpq_transport::{Connection, Identity, Listener, RecvHalf, SendError, SendHalf};
+use ftpq_transport::{Connection, Identity, Listener, RecvHalf, SendError, SendHalf, tuning::Windows};
 use tokio::sync::oneshot;
 
 /// What a server does about one request.
@@ -67,6 +67,7 @@ impl Drop for EvilServer {
 async fn serve(listener: &Listener, act: Act) {
     while let Some(incoming) = listener.accept().await {
         tokio::spawn(async move {
+            let incoming = incoming.granting(Windows { streams: 2, ..Windows::UNSETTLED });
             let Ok(connection) = incoming.accept(std::time::Duration::from_secs(10)).await else { return };
             let shared = Arc::default();
             while let Ok((send, recv)) = connection.accept().await {
@@ -193,7 +194,7 @@ impl Asked {
     pub(super) async fn honestly(mut self) -> Done {
         match self.verb.as_str() {
             "CON" => {
-                self.connection.settle(ftpq_transport::tuning::Windows::FULL);
+                self.connection.settle(Windows::FULL);
                 self.reply(welcome()).await
             }
             "LIST" => self.list(Vec::new()).await,

@@ -33,7 +33,10 @@ pub(super) struct Known {
 }
 
 /// One extent being proved or sent.
-pub(super) type Sending<'a> = Pin<Box<dyn Future<Output = Result<(), CopyError>> + Send + 'a>>;
+pub(super) type Sending<'a> = Pin<Box<dyn Future<Output = Result<Arriving<'a>, CopyError>> + Send + 'a>>;
+
+/// The same, all of which was sent: ends when the target says that it has it.
+pub(super) type Arriving<'a> = Pin<Box<dyn Future<Output = Result<(), CopyError>> + Send + 'a>>;
 
 /// What the extents of one attempt share.
 pub(super) struct Attempt<'a> {
@@ -73,12 +76,12 @@ impl<'a> Attempt<'a> {
     }
 
     /// Proves or sends one. `held`: the target keeps it, with this digest if it has seen it itself.
-    pub(super) async fn extent(
-        &self,
+    pub(super) async fn extent<'s>(
+        &'s self,
         staging: &dyn Staging,
         extent: Extent,
         held: Option<Option<Digest>>,
-    ) -> Result<(), CopyError> {
+    ) -> Result<Arriving<'s>, CopyError> {
         let (index, known) = (extent.index, self.large.known(extent.index));
         if let Some(seen) = held
             && let Some(digest) = self.prove(staging, index, known.digest, seen).await?
@@ -88,7 +91,7 @@ impl<'a> Attempt<'a> {
                 self.large.know(index, Known { digest: Some(digest), there: true, resumed: !known.sent, ..known });
             }
             self.digested.add_permits(1);
-            return Ok(());
+            return Ok(Box::pin(ready(Ok(()))));
         }
         // What is kept of an earlier version counts as there until its WRITE has arrived: no commit may come before.
         let commits_early = held.is_none();
@@ -115,7 +118,7 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    async fn first(&self, upload: Box<dyn Upload>) -> Result<(), CopyError> {
+    async fn first(&self, upload: Box<dyn Upload>) -> Result<Arriving<'_>, CopyError> {
         let no_extent = || Side::Source.of(StorageError::new(self.file.source, ftpq_storage::Problem::Changed));
         let extent = self.pinned.extents.get(0).ok_or_else(no_extent)?;
         let baton = self.baton(extent).await;
@@ -147,14 +150,14 @@ impl<'a> Attempt<'a> {
         Ok(same.then_some(digest))
     }
 
-    async fn send(
-        &self,
+    async fn send<'s>(
+        &'s self,
         Extent { index, length, .. }: Extent,
         mut reader: Box<dyn Reader>,
         mut upload: Box<dyn Upload>,
         mut baton: Baton<'_>,
         commits_early: bool,
-    ) -> Result<(), CopyError> {
+    ) -> Result<Arriving<'s>, CopyError> {
         let known = self.large.known(index);
         if known.there {
             self.moved().lose(length);
@@ -174,14 +177,16 @@ impl<'a> Attempt<'a> {
         if commits_early {
             self.digested.add_permits(1);
         }
-        waits.target(upload.commit(digest)).await.map_err(target)?;
-        waits.piece();
-        flight.arrive(length);
-        self.large.know(index, Known { there: true, ..sent });
-        if !commits_early {
-            self.digested.add_permits(1);
-        }
-        Ok(())
+        Ok(Box::pin(async move {
+            waits.target(upload.commit(digest)).await.map_err(target)?;
+            waits.piece();
+            flight.arrive(length);
+            self.large.know(index, Known { there: true, ..sent });
+            if !commits_early {
+                self.digested.add_permits(1);
+            }
+            Ok(())
+        }))
     }
 
     /// Waits for the turn of an extent to begin. Later ones begin as those before end, which is order enough.

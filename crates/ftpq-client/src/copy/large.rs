@@ -139,10 +139,10 @@ impl Large {
     }
 
     /// Has every extent at the target, some of them at a time, and commits.
-    async fn send_and_commit(
+    async fn send_and_commit<'a>(
         &self,
-        attempt: &Attempt<'_>,
-        Begun { staging, mut first }: Begun<'_>,
+        attempt: &'a Attempt<'_>,
+        Begun { staging, mut first }: Begun<'a>,
         info: FileInfo,
     ) -> Result<(), CopyError> {
         let held: HashMap<_, _> = staging.held().into_iter().map(|held| (held.index, held.digest)).collect();
@@ -151,15 +151,19 @@ impl Large {
             Some(first) => first,
             None => Box::pin(attempt.extent(staging, extent, held.get(&extent.index).copied())),
         });
-        let mut running = FuturesUnordered::new();
+        let (mut leaving, mut arriving) = (FuturesUnordered::new(), FuturesUnordered::new());
         // Where one fails the others are dropped: what is durable of the file stays at the target.
         let sending = pin!(async {
             loop {
-                let room = attempt.file.copy.extents_in_flight().saturating_sub(running.len());
-                running.extend(work.by_ref().take(room));
-                match running.next().await {
-                    Some(done) => done?,
-                    None => return Ok(()),
+                // Those that only wait for their answers, for a round trip or more where something was lost, hold up
+                // no others: a long path would be idle. But there is an end to it, and one at a time is one.
+                let most = attempt.file.copy.extents_in_flight();
+                let room = most.min((2 * most - 1).saturating_sub(arriving.len())).saturating_sub(leaving.len());
+                leaving.extend(work.by_ref().take(room));
+                tokio::select! {
+                    Some(sent) = leaving.next() => arriving.push(sent?),
+                    Some(arrived) = arriving.next() => arrived?,
+                    else => return Ok(()),
                 }
             }
         });

@@ -69,9 +69,10 @@ pub struct Options {
     pub keep_existing: bool,
     /// Make missing folders above the target.
     pub parents: bool,
-    /// Files and extents in flight at the most.
+    /// Files in flight at the most, and extents of one file being sent.
     pub parallel: u32,
-    /// Extents of one file in flight at the most, for each connection: [`EXTENTS_PER_CONNECTION`].
+    /// Extents of one file being sent at the most, for each connection: [`EXTENTS_PER_CONNECTION`]. With those that only
+    /// wait for their answers there are fewer than twice as many.
     pub extents: u32,
     /// Go on with what earlier runs have left of a large file.
     pub resume: bool,
@@ -295,7 +296,7 @@ pub async fn follow(storage: &dyn Storage, path: &RemotePath) -> Result<Followed
     }
 }
 
-/// Extents in flight that fill a connection's windows: more would only be sent again after a cut.
+/// Extents being sent that fill a connection's windows: more would only be sent again after a cut.
 pub const EXTENTS_PER_CONNECTION: u32 = 4;
 
 #[cfg(test)]

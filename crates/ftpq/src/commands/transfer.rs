@@ -34,7 +34,7 @@ pub(crate) struct TransferArgs {
     /// Leave files alone that exist
     #[arg(long)]
     no_clobber: bool,
-    /// Files in flight at the most, and parts of each large file
+    /// Files in flight at the most, and parts of each large file being sent
     #[arg(short = 'j', long, default_value_t = 512, value_name = "N",
         value_parser = clap::value_parser!(u32).range(1..=1024))]
     parallel: u32,

@@ -116,6 +116,18 @@ async fn a_commit_that_overtakes_an_extent_is_sent_again() {
     run.only_this_is_there(&BYTES);
 }
 
+/// On a long path the answers of two come long after they were sent.
+#[tokio::test(start_paused = true)]
+async fn those_that_wait_for_their_answers_hold_up_no_others() {
+    let run = Run::new(&BYTES);
+    let target = run.target(&[(Cut::Late(0), 1), (Cut::Late(1), 1), (Cut::Late(2), 1)]);
+    let began = tokio::time::Instant::now();
+    run.copy(target, Options { extents: 2, ..ONCE }, &Watch::new()).await.unwrap();
+    // Each takes a second, on a clock that only waiting moves.
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    run.only_this_is_there(&BYTES);
+}
+
 /// The same where the target itself has seen what it keeps.
 #[tokio::test(start_paused = true)]
 async fn a_source_that_changed_between_two_runs_to_one_server_is_not_spliced() {

@@ -80,7 +80,7 @@ struct Batch {
 /// Datagrams that may always be in flight: with fewer, a lost one is not noticed by those after it.
 const WINDOW_MIN: u64 = 4;
 /// Datagrams in the window below which it more than doubles: the pacer would let it less than double.
-const EARLY: u64 = 256;
+const EARLY: u64 = 512;
 /// More is not worth its memory, and quinn does not pace what is over 4 GiB.
 const WINDOW_MAX: u64 = 1 << 30;
 /// How long a round-trip time counts as that of the empty path: BBR's ten seconds, or these rounds.
@@ -343,8 +343,8 @@ impl Controller for Bulk {
     fn on_sent(&mut self, now: Instant, bytes: u64, _: u64) {
         self.in_flight = self.in_flight.saturating_add(bytes);
         let rtt = self.model.min_rtt();
-        let drained = self.cruise.draining();
-        self.model.delivery.on_sent(now, rtt, self.window, self.in_flight, drained);
+        let (window, drained) = (self.window_in_force(), self.cruise.draining());
+        self.model.delivery.on_sent(now, rtt, window, self.in_flight, drained);
     }
 
     fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, _: bool, _: &RttEstimator) {
@@ -359,7 +359,7 @@ impl Controller for Bulk {
         let before = in_flight.saturating_add(self.batch.bytes);
         // The pacer holds back up to ten datagrams.
         let slack = (self.window / 8).max(10 * self.mtu).min(self.window / 2);
-        self.model.round.filled |= !app_limited && before.saturating_add(slack) >= self.window;
+        self.model.round.filled |= !app_limited && before.saturating_add(slack) >= self.window_in_force();
         let sample = self.model.delivery.on_end_acks(now, in_flight, app_limited, min_rtt);
         if let Some(rate) = sample.and_then(|sample| sample.rate) {
             self.model.on_rate(rate, sample.is_some_and(|sample| sample.limited));
@@ -369,6 +369,9 @@ impl Controller for Bulk {
         }
         if sample.is_some_and(|sample| sample.round_over) {
             self.end_round(now);
+        }
+        if self.cruise.draining() {
+            self.keep_pace(in_flight);
         }
         self.batch = Batch::default();
     }

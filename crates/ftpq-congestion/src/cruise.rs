@@ -12,7 +12,9 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct Cruise {
     step: Step,
-    /// The window after draining.
+    /// The window while draining.
+    drained: u64,
+    /// The window after that.
     after: u64,
     /// Rounds in which no queue showed, one after the other.
     eager: u32,
@@ -49,6 +51,8 @@ const STEADY_COMPETING: u32 = 60;
 const DRAINED: f64 = 0.92;
 /// The same after a queue was left: so little that what others of our kind keep there would drain too.
 const DRAINED_DEEP: f64 = 0.65;
+/// Windows that quinn's pacer sends in a round trip.
+const PACE: f64 = 1.25;
 /// Parts of the round-trip time by which a drained path may be slower than the empty one.
 const EMPTY_PART: u32 = 16;
 /// Parts of the round-trip time by which it falls when those who share a queue drain theirs.
@@ -84,6 +88,7 @@ impl Cruise {
     pub(crate) fn new(now: Instant) -> Self {
         Self {
             step: Step::Steady(STEADY),
+            drained: 0,
             after: 0,
             eager: 0,
             grown: 0,
@@ -136,20 +141,42 @@ impl Bulk {
         self.cruise.step = Step::Draining(if inside_round { 2 } else { 1 });
         (self.cruise.after, self.cruise.deep, self.cruise.eager) = (after, false, 0);
         self.cruise.before = self.model.round.rtt.unwrap_or(self.model.rtt());
-        self.set_window((base as f64 * DRAINED) as u64);
+        self.drain_to((base as f64 * DRAINED) as u64);
     }
 
     /// The same, deeper.
     fn drain_deep(&mut self, base: u64) {
         self.cruise.step = Step::Draining(1);
         (self.cruise.deep, self.cruise.eager) = (true, 0);
-        self.set_window((base as f64 * DRAINED_DEEP) as u64);
+        self.drain_to((base as f64 * DRAINED_DEEP) as u64);
+    }
+
+    /// The window is this, and while draining it stays so.
+    fn drain_to(&mut self, window: u64) {
+        self.set_window(window);
+        self.cruise.drained = self.window;
+    }
+
+    /// Keeps up the rate once so much is in flight as draining leaves. quinn's pacer divides by the round-trip time, and
+    /// that is for another round the one of the queue which has gone.
+    pub(crate) fn keep_pace(&mut self, in_flight: u64) {
+        let rate = product(self.model.bandwidth.get(), self.model.rtt()) as f64 * DRAINED / PACE;
+        let paced = if in_flight <= self.cruise.drained { rate as u64 } else { 0 };
+        self.set_window(self.cruise.drained.max(paced));
+    }
+
+    /// The window that decides how much is in flight.
+    pub(crate) fn window_in_force(&self) -> u64 {
+        if self.cruise.draining() { self.cruise.drained } else { self.window }
     }
 
     pub(crate) fn cruise_round(&mut self, now: Instant) {
         self.cruise.grown = self.cruise.grown.saturating_sub(1);
         match self.cruise.step {
-            Step::Draining(rounds) if rounds > 1 => self.cruise.step = Step::Draining(rounds - 1),
+            Step::Draining(rounds) if rounds > 1 => {
+                self.cruise.step = Step::Draining(rounds - 1);
+                self.correct_base();
+            }
             Step::Draining(_) => {
                 self.cruise.step = Step::Settling;
                 self.set_window(self.cruise.after);
@@ -159,6 +186,18 @@ impl Bulk {
                 self.cruise.step = Step::Steady(rounds.saturating_sub(1));
                 self.steady(now, rounds <= 1);
             }
+        }
+    }
+
+    /// A queue was seen as it began, and only what came out of it since tells all that the path carries. Not where it
+    /// overflowed: there is no room for a mistake. Nor among competitors, to whom something was given.
+    fn correct_base(&mut self) {
+        let base = product(self.model.bandwidth.get(), self.model.min_rtt());
+        let drained = (base as f64 * DRAINED) as u64;
+        let alone = matches!(self.mode, Mode::Cruise) && self.cruise.cap == u64::MAX;
+        if alone && drained > self.cruise.drained {
+            self.cruise.after = self.cruise.after.max(base.saturating_add(self.share()));
+            self.drain_to(drained);
         }
     }
 
@@ -269,17 +308,17 @@ impl Bulk {
 
     pub(crate) fn cruise_loss(&mut self, now: Instant, sent: Instant, marked: bool) {
         let round = self.model.round;
-        let (rtt, min_rtt) = (self.model.rtt(), self.model.min_rtt());
+        let (rtt, min_rtt, window) = (self.model.rtt(), self.model.min_rtt(), self.window_in_force());
         if let Mode::Compete(mut compete) = self.mode {
             if compete.congested(sent, rtt, min_rtt) {
-                let after = compete.cut(now, self.window, self.mtu);
+                let after = compete.cut(now, window, self.mtu);
                 self.mode = Mode::Compete(compete);
                 self.drain(scale(after, min_rtt, rtt).min(after), after, true);
             }
             return;
         }
         let random = self.model.ledger.random(self.mtu).unwrap_or(0.02);
-        let heavy = round.lost as f64 > self.window as f64 * (HEAVY + 2.0 * random) && round.lost >= 8 * self.mtu;
+        let heavy = round.lost as f64 > window as f64 * (HEAVY + 2.0 * random) && round.lost >= 8 * self.mtu;
         if !self.cruise.is_news(sent) {
             return;
         }
@@ -287,20 +326,21 @@ impl Bulk {
         if !(heavy || marked) {
             // Our own queue would not be as long.
             let ours = min_rtt / (2 * EMPTY_PART) + self.model.delay(share) * 5 / 4;
-            let unexpected = round.lost > self.model.ledger.expected(self.window, self.mtu);
+            let unexpected = round.lost > self.model.ledger.expected(window, self.mtu);
             if unexpected && self.cruise.grown == 0 && self.model.recent_rtt() > min_rtt + ours {
                 self.cruise.answered = now;
                 self.cruise.gentle = GENTLE;
-                self.cruise.after = self.cruise.after.min((self.window as f64 * SHARED_BETA) as u64);
-                self.set_window((self.window as f64 * SHARED_BETA) as u64);
+                let left = (window as f64 * SHARED_BETA) as u64;
+                self.cruise.after = self.cruise.after.min(left);
+                self.drain_to(left);
             }
             return;
         }
         self.cruise.answered = now;
         self.cruise.yield_share(share, self.mtu);
-        let base = scale(self.window, min_rtt, rtt);
-        let kept = (self.window as f64 * (1.0 - round.loss().min(0.5))) as u64;
-        let after = base.saturating_add(share / 2).min(kept).max(self.window / 2);
+        let base = scale(window, min_rtt, rtt);
+        let kept = (window as f64 * (1.0 - round.loss().min(0.5))) as u64;
+        let after = base.saturating_add(share / 2).min(kept).max(window / 2);
         self.drain(base.min(after), after, true);
     }
 }

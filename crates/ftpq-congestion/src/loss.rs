@@ -38,7 +38,7 @@ const MEMORY_QUEUED: f64 = 0.6;
 /// Datagrams in a count before it says anything.
 const ENOUGH: f64 = 64.0;
 /// Datagrams that may have been lost without having been counted yet.
-const UNSEEN: f64 = 2.0;
+const UNSEEN: f64 = 4.0;
 /// Loss of this share is nobody's concern.
 const TOLERATED: f64 = 0.005;
 

@@ -36,8 +36,9 @@ pub(crate) enum Exit {
     Loss,
 }
 
-/// A queue shows when the fastest of the last packets takes this part of the round trip longer: HyStart's eighth.
-const DELAY_PART: u32 = 8;
+/// A queue shows when the fastest of the last packets takes this part of the round trip longer. With HyStart's
+/// eighth, a queue of one product overflowed.
+const DELAY_PART: u32 = 16;
 /// Clocks and schedulers are no finer.
 const DELAY_MIN: Duration = Duration::from_micros(500);
 /// Speed that counts as more: BBR's quarter.

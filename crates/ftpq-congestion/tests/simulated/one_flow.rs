@@ -30,6 +30,21 @@ fn a_clean_link_is_filled_and_its_queue_stays_short() {
     assert!(steady > 0.97 * 0.95 * 300.0, "{steady}: headers take a twentieth");
 }
 
+/// quinn's pacer still goes by the round-trip time of the queue that has just left, and what a path holds is not known
+/// while its queue begins.
+#[test]
+fn the_queue_of_the_start_is_drained_without_idling_the_link() {
+    for (name, rtt, least) in [("300 Mbit/s, 50 ms", 0.05, 250.0), ("300 Mbit/s, 150 ms, 0.5 % loss", 0.15, 225.0)] {
+        let mut scenario = one(name);
+        (scenario.link.loss, scenario.file, scenario.limit) = (0.0, 0.0, 4.0);
+        let outcome = ours(&scenario);
+        let rate = |from: f64| outcome.rate(0, seconds(from), seconds(from + rtt));
+        let full = (0..200).map(|step| f64::from(step) * 0.01).find(|at| rate(*at) > 270.0).unwrap();
+        let after: Vec<f64> = (1..=8).map(|round| rate(full + rtt * f64::from(round))).collect();
+        assert!(after.iter().all(|rate| *rate > least), "{name}: {after:?}");
+    }
+}
+
 #[test]
 fn random_loss_does_not_slow_it_down() {
     check("300 Mbit/s, 50 ms, 0.1 % loss", 255.0, 1.0);

@@ -26,7 +26,7 @@ fn took(outcome: &Outcome) -> Duration {
 fn a_known_path_is_full_after_two_round_trips() {
     for name in ["the same", "the same, 1 % loss"] {
         let [fresh, known] = both(name);
-        assert!(took(&known) + Duration::from_millis(150) < took(&fresh), "{name}: {:?}", took(&known));
+        assert!(took(&known) + Duration::from_millis(100) < took(&fresh), "{name}: {:?}", took(&known));
         assert_eq!(known.flows[0].dropped, 0, "{name}");
     }
 }

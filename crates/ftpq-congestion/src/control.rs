@@ -242,7 +242,8 @@ impl Bulk {
         self.in_flight = self.in_flight.saturating_sub(bytes);
         match self.mode {
             Mode::Startup => {
-                if self.startup.overflow(&self.model.round, self.window, self.mtu) || bytes == 0 {
+                let delivered = self.model.delivery.delivered;
+                if self.startup.overflow(&self.model.round, delivered, self.window, self.mtu) || bytes == 0 {
                     self.leave_startup(now, Exit::Loss);
                 }
             }

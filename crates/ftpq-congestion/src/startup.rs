@@ -81,9 +81,11 @@ impl Startup {
         recent > min_rtt.saturating_add((min_rtt / DELAY_PART).max(DELAY_MIN).max(2 * jitter))
     }
 
-    /// Whether a loss shows that nothing more fits.
-    pub(crate) fn overflow(&self, round: &Round, window: u64, mtu: u64) -> bool {
-        round.lost >= LOSS_MIN * mtu && round.lost as f64 > LOSS * window as f64
+    /// Whether a loss shows that nothing more fits, where so many bytes were delivered since the start. Before any
+    /// were, the queue was not what lost them: whoever has not heard the end of the handshake drops what follows it.
+    pub(crate) fn overflow(&self, round: &Round, delivered: u64, window: u64, mtu: u64) -> bool {
+        let least = LOSS_MIN * mtu;
+        delivered >= least && round.lost >= least && round.lost as f64 > LOSS * window as f64
     }
 
     /// Whether rounds have passed without more speed.

@@ -1,5 +1,7 @@
 //! One flow on one link: how fast, how much lost, how long a queue.
 
+use std::time::Duration;
+
 use ftpq_congestion::{Config, Phase};
 
 use crate::sim::{
@@ -64,6 +66,19 @@ fn whatever_the_dice_say() {
         let goodput = ours(&scenario).goodput();
         assert!(goodput > 210.0, "seed {seed}: {goodput}");
     }
+}
+
+/// Where the end of the handshake is lost, the other side drops the whole first flight. That is no full queue, and costs
+/// the time until it is sent again, but no start from four datagrams.
+#[test]
+fn a_handshake_that_loses_its_end_costs_no_start_from_nothing() {
+    let mut slowest = Duration::ZERO;
+    for seed in 1..=24 {
+        let mut scenario = one("300 Mbit/s, 150 ms, 0.5 % loss");
+        (scenario.link, scenario.file) = (scenario.link.loss(3.0).seed(seed), 1.0);
+        slowest = slowest.max(ours(&scenario).flows[0].took.unwrap());
+    }
+    assert!(slowest < seconds(3.0), "{slowest:?}");
 }
 
 #[test]

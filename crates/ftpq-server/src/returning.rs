@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ftpq_transport::Paths;
+
 use crate::penalties::Network;
 
 /// Networks by when a client was last let in from there.
@@ -18,7 +20,7 @@ pub(crate) struct Returning(HashMap<Network, Instant>);
 const MOST: usize = 4096;
 
 /// How long one is known after a client was let in from there: as long as a client knows its path.
-const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+const LIFETIME: Duration = Paths::LIFETIME;
 
 impl Returning {
     /// A client was let in from there.

@@ -12,7 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
     limits::{Limits, RETURNING_AT_ONCE},
-    memory::{Memory, Share},
+    memory::Memory,
     penalties::{Network, Offence, Penalties},
     returning::Returning,
 };
@@ -57,8 +57,8 @@ pub(crate) enum Verdict {
 pub(crate) struct Pass {
     gate: Arc<Gate>,
     network: Network,
-    /// What it may hold, whoever it is.
-    _least: Share,
+    /// What it may hold.
+    least: OwnedSemaphorePermit,
     /// For what more it may send before it is known, as one that returns.
     early: Option<OwnedSemaphorePermit>,
     /// Nobody is known there yet.
@@ -97,7 +97,7 @@ impl Gate {
             // Those who are there may have been forged, and who is really there proves it.
             return if validated { Verdict::Refuse } else { Verdict::Retry };
         }
-        let Some(share) = self.memory.least() else {
+        let Some(least) = self.memory.unsettled() else {
             return if validated { Verdict::Refuse } else { Verdict::Ignore };
         };
         let early_here = state.early.get(&network).copied().unwrap_or(0);
@@ -109,7 +109,7 @@ impl Gate {
         state.all += 1;
         state.unknown += 1;
         *state.by_network.entry(network).or_default() += 1;
-        Verdict::Enter(Pass { gate: self.clone(), network, _least: share, early, unknown: true })
+        Verdict::Enter(Pass { gate: self.clone(), network, least, early, unknown: true })
     }
 
     /// Blames the network of `address`. Returns for how long it is kept out, if that begins with this.
@@ -137,14 +137,23 @@ impl Pass {
         if self.early.is_some() { Windows::RETURNING } else { Windows::UNSETTLED }
     }
 
+    /// Takes what the connection may hold as soon as somebody is known there. Returns whether there was enough.
+    pub(crate) fn take_least(&mut self) -> bool {
+        let rest = self.gate.memory.known();
+        rest.map(|rest| self.least.merge(rest)).is_some()
+    }
+
     /// The connection has memory for `windows` of its own. What it may have after that: what was granted before cannot
     /// be taken back.
     pub(crate) fn cover(&mut self, windows: Windows) -> Windows {
-        if windows.receive >= Windows::RETURNING.receive && self.early.take().is_some() {
+        let Windows { receive, streams, .. } = Windows::RETURNING;
+        if windows.receive >= receive && windows.streams >= streams && self.early.take().is_some() {
             leave(&mut self.gate.lock().early, self.network);
         }
-        let before = if self.early.is_some() { Windows::RETURNING.receive } else { 0 };
-        Windows { receive: windows.receive.max(before), ..windows }
+        if self.early.is_none() {
+            return windows;
+        }
+        Windows { receive: windows.receive.max(receive), streams: windows.streams.max(streams), ..windows }
     }
 
     /// Somebody is known there, and may come back.
@@ -261,7 +270,7 @@ mod tests {
         // It keeps its place among them until it has as much of its own, known or not.
         passes[0].known();
         let small = Windows::FULL.halved(5);
-        assert_eq!(passes[0].cover(small), Windows { receive: Windows::RETURNING.receive, ..small });
+        assert_eq!(passes[0].cover(small), Windows { send: small.send, ..Windows::RETURNING });
         assert_eq!(left - gate.memory.left(), taken);
         assert_eq!(enter(&gate, SOMEWHERE, false).unwrap().windows(), Windows::UNSETTLED);
         assert_eq!(passes[0].cover(Windows::FULL), Windows::FULL);

@@ -8,10 +8,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ftpq_proto::limits::FRAME_MAX;
-use ftpq_transport::tuning::{STREAMS_MIN, UNSETTLED_WINDOW, Windows};
+use ftpq_transport::tuning::Windows;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::limits::COMMANDS;
+use crate::limits::{COMMANDS, COMMANDS_UNSETTLED};
 
 /// What is left, in KiB.
 #[derive(Debug)]
@@ -37,9 +37,14 @@ impl Memory {
         Self { left: Arc::new(Semaphore::new(all as usize)), all, deciding: Mutex::default() }
     }
 
-    /// For a connection that has just come, or is idle; `None` if there is nothing left.
-    pub(crate) fn least(&self) -> Option<Share> {
-        self.take(LEAST)
+    /// For a connection that has just come; `None` if there is nothing left.
+    pub(crate) fn unsettled(&self) -> Option<OwnedSemaphorePermit> {
+        self.take(UNSETTLED)
+    }
+
+    /// What is missing there for [`LEAST`], once its client is known; `None` if there is nothing left.
+    pub(crate) fn known(&self) -> Option<OwnedSemaphorePermit> {
+        self.take(cost(&LEAST) - UNSETTLED)
     }
 
     /// Whether more than half is left.
@@ -57,23 +62,23 @@ impl Memory {
     /// least; `None` if it must do with that.
     pub(crate) fn more(&self, held: u64) -> Option<Share> {
         let fair = if self.is_plenty() { self.left() / 2 } else { self.left() / 16 };
-        let fair = fair.min((self.all / 4).saturating_sub(held));
+        // The first connection of a key may take all of the key's, each later one a third of what the others left.
+        let own = (self.all / 4).saturating_sub(held);
+        let fair = fair.min(if held == 0 { own } else { own / 3 });
         // Some is left for those who come late: a connection that finds nothing for its least gets no answer.
         let fair = fair.min(self.left().saturating_sub(self.all / 4));
         let smaller = (0..LEVELS).map(|times| Windows::FULL.halved(times));
-        self.take(smaller.into_iter().find(|windows| cost(windows) <= fair)?)
+        let windows = smaller.into_iter().find(|windows| cost(windows) <= fair)?;
+        Some(Share { permit: self.take(cost(&windows))?, windows })
     }
 
     /// For what somebody may send who returns and is not known yet; `None` if less than three quarters are left: who
     /// is there already does not have less for it.
     pub(crate) fn early(&self) -> Option<OwnedSemaphorePermit> {
         let Windows { receive, streams, .. } = Windows::RETURNING;
-        let size = (u64::from(receive) + u64::from(streams) * UNREAD).div_ceil(KIB);
+        let size = (u64::from(receive) + u64::from(streams) * STREAM).div_ceil(KIB);
         let fair = self.left().saturating_sub(self.all / 4 * 3);
-        if size > fair {
-            return None;
-        }
-        self.left.clone().try_acquire_many_owned(size.try_into().ok()?).ok()
+        if size > fair { None } else { self.take(size) }
     }
 
     /// So many bytes more for a connection that has [`more`](Self::more), of a client whose connections hold so many
@@ -82,10 +87,7 @@ impl Memory {
     pub(crate) fn wider(&self, bytes: u64, held: u64) -> Option<OwnedSemaphorePermit> {
         let size = bytes.div_ceil(KIB);
         let fair = (self.all / 4).saturating_sub(held).min(self.left().saturating_sub(self.all / 2));
-        if size > fair {
-            return None;
-        }
-        self.left.clone().try_acquire_many_owned(size.try_into().ok()?).ok()
+        if size > fair { None } else { self.take(size) }
     }
 
     /// KiB.
@@ -93,9 +95,8 @@ impl Memory {
         self.left.available_permits() as u64
     }
 
-    fn take(&self, windows: Windows) -> Option<Share> {
-        let permit = self.left.clone().try_acquire_many_owned(cost(&windows).try_into().ok()?).ok()?;
-        Some(Share { permit, windows })
+    fn take(&self, kib: u64) -> Option<OwnedSemaphorePermit> {
+        self.left.clone().try_acquire_many_owned(kib.try_into().ok()?).ok()
     }
 }
 
@@ -113,9 +114,16 @@ fn cost(windows: &Windows) -> u64 {
     (u64::from(windows.receive) + windows.send + commands * STREAM).div_ceil(KIB)
 }
 
-/// What every connection has once its client is known.
-pub(crate) const LEAST: Windows =
-    Windows { receive: UNSETTLED_WINDOW, send: UNSETTLED_WINDOW as u64, streams: STREAMS_MIN };
+/// What every connection has once its client is known. As many commands run as it has streams: one that waited for its
+/// turn could fill the window with a body that nobody reads, and those that run would wait for theirs.
+pub(crate) const LEAST: Windows = Windows::UNSETTLED;
+
+/// KiB for a connection before that, where fewer commands run and the other streams are not read.
+const UNSETTLED: u64 = {
+    let Windows { receive, send, streams } = Windows::UNSETTLED;
+    let unread = streams as u64 - COMMANDS_UNSETTLED as u64;
+    (receive as u64 + send + COMMANDS_UNSETTLED as u64 * STREAM + unread * UNREAD).div_ceil(KIB)
+};
 
 /// Bytes that a command makes the server hold: one frame at its largest, or a small block of a body.
 const STREAM: u64 = FRAME_MAX as u64;
@@ -124,7 +132,7 @@ const STREAM: u64 = FRAME_MAX as u64;
 const UNREAD: u64 = 32 * KIB;
 
 /// So often windows are halved; from there on the least is as good.
-const LEVELS: u32 = 6;
+const LEVELS: u32 = 8;
 
 const KIB: u64 = 1024;
 
@@ -144,11 +152,11 @@ mod tests {
             shares.push(share);
         }
         let more = shares.len();
-        shares.extend(std::iter::from_fn(|| memory.least()));
+        let late: Vec<_> = std::iter::from_fn(|| memory.unsettled()).collect();
         let taken: u64 = shares.iter().map(Share::size).sum();
-        assert!(taken <= 256 * KIB, "{taken} KiB");
-        assert!(more > 10 && shares.len() > more + 20, "{more} of {}", shares.len());
-        drop(shares);
+        assert!(taken + late.len() as u64 * UNSETTLED <= 256 * KIB, "{taken} KiB, {} late", late.len());
+        assert!(more > 10 && late.len() > 20, "{more}, {}", late.len());
+        drop((shares, late));
         assert_eq!(memory.more(0).unwrap().windows, Windows::FULL);
     }
 
@@ -157,15 +165,15 @@ mod tests {
     fn those_who_come_late_find_their_least() {
         let memory = Memory::new(256 * MIB);
         let _shares: Vec<_> = std::iter::from_fn(|| memory.more(0)).collect();
-        let late: Vec<_> = std::iter::from_fn(|| memory.least()).collect();
+        let late: Vec<_> = std::iter::from_fn(|| memory.unsettled()).collect();
         assert!(late.len() as u64 >= 64 * KIB / cost(&LEAST), "{}", late.len());
     }
 
     #[test]
     fn the_idle_take_little() {
         let memory = Memory::new(256 * MIB);
-        let shares: Vec<_> = std::iter::from_fn(|| memory.least()).collect();
-        assert!(shares.len() > 600, "{}", shares.len());
+        let shares: Vec<_> = std::iter::from_fn(|| Some((memory.unsettled()?, memory.known()?))).collect();
+        assert!(shares.len() > 400, "{}", shares.len());
     }
 
     #[test]
@@ -178,6 +186,21 @@ mod tests {
         }
         assert!(held <= 64 * KIB, "{held} KiB");
         assert_eq!(memory.more(0).unwrap().windows, Windows::FULL);
+    }
+
+    /// With the least, on a long path, a transfer would take hours.
+    #[test]
+    fn ten_connections_of_one_key_have_more_than_the_least() {
+        let memory = Memory::new(512 * MIB);
+        let (mut held, mut shares) = (0, Vec::new());
+        for _ in 0..10 {
+            let share = memory.more(held).expect("something for each");
+            held += share.size();
+            shares.push(share);
+        }
+        assert_eq!(shares[0].windows, Windows::FULL);
+        assert!(shares[3].windows.receive >= 2 * MIB as u32, "{:?}", shares[3].windows);
+        assert!(shares[9].windows.receive >= 4 * LEAST.receive, "{:?}", shares[9].windows);
     }
 
     /// However many connections fill the longest paths there are.
@@ -200,7 +223,7 @@ mod tests {
         assert!(memory.left() >= 128 * KIB - MIB / KIB && memory.left() <= 128 * KIB, "{} KiB", memory.left());
         assert!(memory.wider(1, 64 * KIB).is_none());
         let others: Vec<_> = std::iter::from_fn(|| memory.more(0)).collect();
-        let late: Vec<_> = std::iter::from_fn(|| memory.least()).collect();
+        let late: Vec<_> = std::iter::from_fn(|| memory.unsettled()).collect();
         assert!(others.len() > 10 && late.len() as u64 >= 64 * KIB / cost(&LEAST), "{}, {}", others.len(), late.len());
         drop((first, second, wider, others, late));
         assert_eq!(memory.left(), 256 * KIB);

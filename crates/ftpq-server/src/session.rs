@@ -150,6 +150,10 @@ impl Session {
         let member = self.server.clients.enter(grant.user.key);
         let message = "too many connections here at the moment: try again later, or with fewer";
         let member = member.ok_or_else(|| Failure::new(Status::Unavailable, message))?;
+        if !self.pass().take_least() {
+            let message = "the server has no memory for another connection at the moment: try again later";
+            return Err(Failure::new(Status::Unavailable, message));
+        }
         // Another command was faster: then there is no need for this one's.
         let _ = self.member.set((grant.clone(), member));
         Ok(())
@@ -167,7 +171,7 @@ impl Session {
     fn allow(&self, windows: Windows, most: u32) {
         let covered = self.pass().cover(windows);
         self.connection.settle(Windows { receive: covered.receive.min(most), ..covered });
-        let turns = COMMANDS.min(windows.streams as usize);
+        let turns = COMMANDS.min(covered.streams as usize);
         let before = self.all_turns.fetch_max(turns, Ordering::Relaxed);
         self.turns.add_permits(turns.saturating_sub(before));
     }

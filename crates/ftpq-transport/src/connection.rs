@@ -237,7 +237,41 @@ impl From<ConnectionError> for Closed {
 
 #[cfg(test)]
 mod tests {
+    use std::{net::Ipv4Addr, time::Duration};
+
+    use tokio::time::Instant;
+
     use super::*;
+    use crate::{Connector, Identity, Listener, tuning::Windows};
+
+    /// A few large packets fill it, fewer than are acknowledged at once.
+    #[tokio::test(start_paused = true)]
+    async fn a_small_window_is_not_held_up_by_late_acknowledgements() {
+        const PATIENCE: Duration = Duration::from_secs(30);
+        let identity = Identity::generate().unwrap();
+        let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into(), &identity).unwrap();
+        let connector = Connector::new(Identity::generate().unwrap());
+        let (addresses, keys) = ([listener.local_addr()], [identity.fingerprint()]);
+        let (client, server) = tokio::join!(connector.connect(&addresses, &keys, PATIENCE), async {
+            listener.accept().await.unwrap().granting(Windows::UNSETTLED).accept(PATIENCE).await
+        });
+        let (client, server) = (client.unwrap(), server.unwrap());
+        let (body, began) = (vec![0; 4 << 20], Instant::now());
+        let sending = async {
+            let (mut send, _recv) = server.accept().await.unwrap();
+            send.block(body.clone().into()).await.unwrap();
+            send.finish();
+            send.delivered().await;
+        };
+        let receiving = async {
+            let (mut send, mut recv) = client.open().await.unwrap();
+            send.frame(&"please").await.unwrap();
+            recv.block(body.len()).await.unwrap();
+        };
+        tokio::join!(sending, receiving);
+        // Only waiting takes time here. With 25 ms for each 64 KiB it was 1.4 s.
+        assert!(began.elapsed() < Duration::from_millis(700), "{:?}", began.elapsed());
+    }
 
     #[test]
     fn what_a_peer_says_at_the_end_cannot_drive_a_terminal() {

@@ -70,6 +70,11 @@ impl Clients {
 }
 
 impl Member {
+    /// Whether this connection has more than the least.
+    pub(crate) fn has_more(&self) -> bool {
+        self.more.get().is_some()
+    }
+
     /// Takes more memory for this connection, once. Returns the windows that it may have with it.
     pub(crate) fn grow(&self, memory: &Memory) -> Option<Windows> {
         if self.more.get().is_some() {
@@ -136,7 +141,7 @@ mod tests {
     #[test]
     fn a_connection_grows_once_and_gives_back_what_it_took() {
         let key = Identity::generate().unwrap().fingerprint();
-        let (clients, memory) = (Clients::new(&Limits::default()), Memory::new(1 << 28));
+        let (clients, memory) = (Clients::new(&Limits::default()), Memory::new(1 << 29));
         let [one, two] = [clients.enter(key).unwrap(), clients.enter(key).unwrap()];
         assert_eq!(one.grow(&memory), Some(Windows::FULL));
         assert_eq!(one.grow(&memory), None);

@@ -57,8 +57,8 @@ pub(crate) enum Verdict {
 pub(crate) struct Pass {
     gate: Arc<Gate>,
     network: Network,
-    /// What it may hold.
-    least: OwnedSemaphorePermit,
+    /// What it may hold, whoever it is.
+    _least: OwnedSemaphorePermit,
     /// For what more it may send before it is known, as one that returns.
     early: Option<OwnedSemaphorePermit>,
     /// Nobody is known there yet.
@@ -97,7 +97,7 @@ impl Gate {
             // Those who are there may have been forged, and who is really there proves it.
             return if validated { Verdict::Refuse } else { Verdict::Retry };
         }
-        let Some(least) = self.memory.unsettled() else {
+        let Some(least) = self.memory.least() else {
             return if validated { Verdict::Refuse } else { Verdict::Ignore };
         };
         let early_here = state.early.get(&network).copied().unwrap_or(0);
@@ -109,7 +109,7 @@ impl Gate {
         state.all += 1;
         state.unknown += 1;
         *state.by_network.entry(network).or_default() += 1;
-        Verdict::Enter(Pass { gate: self.clone(), network, least, early, unknown: true })
+        Verdict::Enter(Pass { gate: self.clone(), network, _least: least, early, unknown: true })
     }
 
     /// Blames the network of `address`. Returns for how long it is kept out, if that begins with this.
@@ -135,12 +135,6 @@ impl Pass {
     /// What its client may send before it is known.
     pub(crate) fn windows(&self) -> Windows {
         if self.early.is_some() { Windows::RETURNING } else { Windows::UNSETTLED }
-    }
-
-    /// Takes what the connection may hold as soon as somebody is known there. Returns whether there was enough.
-    pub(crate) fn take_least(&mut self) -> bool {
-        let rest = self.gate.memory.known();
-        rest.map(|rest| self.least.merge(rest)).is_some()
     }
 
     /// The connection has memory for `windows` of its own. What it may have after that: what was granted before cannot

@@ -1,6 +1,7 @@
 //! One connection: from its handshake to its end.
 
 use std::{
+    future::pending,
     net::IpAddr,
     sync::{
         Arc, Mutex as StdMutex, MutexGuard, OnceLock, PoisonError, Weak,
@@ -13,7 +14,7 @@ use ftpq_proto::{RemotePath, Status, message::Failed};
 use ftpq_storage::{Storage, StorageError};
 use ftpq_transport::{Closed, Connection, Incoming, tuning::Windows};
 use tokio::{
-    sync::{Mutex, Semaphore, watch},
+    sync::{Mutex, OwnedSemaphorePermit, Semaphore, watch},
     time::{Instant, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
@@ -65,7 +66,8 @@ pub(crate) async fn run(server: Arc<Shared>, incoming: Incoming, pass: Pass) {
     // One deadline from the first packet on: each step by itself could be drawn out.
     let deadline = Instant::now() + SETTLE;
     let (remote, is_proved) = (incoming.remote_address(), incoming.is_validated());
-    let connection = match incoming.granting(pass.windows()).accept(SETTLE).await {
+    let granted = pass.windows();
+    let connection = match incoming.granting(granted).accept(SETTLE).await {
         Ok(connection) => connection,
         Err(why) => {
             server.tell(Event::HandshakeFailed { remote, why: &why });
@@ -99,18 +101,19 @@ pub(crate) async fn run(server: Arc<Shared>, incoming: Incoming, pass: Pass) {
         let session = session.clone();
         async move {
             for number in 0_u64.. {
-                // The semaphore is never closed.
-                let Ok(turn) = session.turns.clone().acquire_owned().await else { break };
                 let Ok((mut send, mut recv)) = session.connection.accept().await else { break };
+                let turn = session.turn(number < granted.streams.into()).await;
                 // What came in the same flight as CON gets its answer. Nothing else is read of somebody unknown: no
                 // penalty is paid for it.
                 let more = number >= Windows::UNSETTLED.streams.into();
-                if let Some(status) = session.is_turned_away().filter(|_| more) {
-                    recv.stop(status);
-                    send.reset(status);
-                    continue;
+                match (session.is_turned_away().filter(|_| more), turn) {
+                    (None, Some(turn)) => drop(tracker.spawn(dispatch::run(session.clone(), turn, send, recv))),
+                    (status, _) => {
+                        let status = status.unwrap_or(Status::Unavailable);
+                        recv.stop(status);
+                        send.reset(status);
+                    }
                 }
-                tracker.spawn(dispatch::run(session.clone(), turn, send, recv));
             }
         }
     };
@@ -150,13 +153,26 @@ impl Session {
         let member = self.server.clients.enter(grant.user.key);
         let message = "too many connections here at the moment: try again later, or with fewer";
         let member = member.ok_or_else(|| Failure::new(Status::Unavailable, message))?;
-        if !self.pass().take_least() {
-            let message = "the server has no memory for another connection at the moment: try again later";
-            return Err(Failure::new(Status::Unavailable, message));
-        }
         // Another command was faster: then there is no need for this one's.
         let _ = self.member.set((grant.clone(), member));
         Ok(())
+    }
+
+    /// A turn for the next command; `None` if it must not wait for one. Before CON there may be more streams, and with
+    /// no more than the least only a part of them is served: the others could fill the window with bodies that nobody
+    /// reads, while those that are served wait for theirs.
+    async fn turn(&self, before_con: bool) -> Option<OwnedSemaphorePermit> {
+        let cramped = async {
+            let known = self.wait_settled().await == Settled::Welcome;
+            if !before_con || !known || self.grow() || self.member().is_some_and(Member::has_more) {
+                pending().await
+            }
+        };
+        tokio::select! {
+            biased;
+            turn = self.turns.clone().acquire_owned() => turn.ok(),
+            () = cramped => None,
+        }
     }
 
     /// Gives a connection that does something more than the least, while there is memory. Returns whether it did.
@@ -170,8 +186,9 @@ impl Session {
     /// Lets its client have these windows, of which its rate leaves so many bytes, and commands that run at once.
     fn allow(&self, windows: Windows, most: u32) {
         let covered = self.pass().cover(windows);
-        self.connection.settle(Windows { receive: covered.receive.min(most), ..covered });
-        let turns = COMMANDS.min(covered.streams as usize);
+        let granted = granted(Windows { receive: covered.receive.min(most), ..covered });
+        self.connection.settle(granted);
+        let turns = COMMANDS.min(granted.streams as usize);
         let before = self.all_turns.fetch_max(turns, Ordering::Relaxed);
         self.turns.add_permits(turns.saturating_sub(before));
     }
@@ -284,6 +301,14 @@ impl Session {
     }
 }
 
+/// As many streams as `windows` have, but none that waits for its turn where the window is small: bodies that nobody
+/// reads could fill it, while those that are read wait for theirs. Into the largest goes all that a client of ours
+/// buffers.
+fn granted(windows: Windows) -> Windows {
+    let most = if windows.receive < Windows::FULL.receive { COMMANDS as u32 } else { u32::MAX };
+    Windows { streams: windows.streams.min(most), ..windows }
+}
+
 /// The connections that there are, for who must look after all of them.
 #[derive(Default)]
 pub(crate) struct Sessions {
@@ -302,5 +327,20 @@ impl Sessions {
         let sessions: Vec<_> = list.iter().filter_map(Weak::upgrade).collect();
         drop(list);
         sessions.iter().for_each(|session| session.check());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_wait_for_their_turn_only_where_the_window_is_large() {
+        assert_eq!(granted(Windows::FULL), Windows::FULL);
+        for windows in (1..9).map(|times| Windows::FULL.halved(times)).chain([LEAST, Windows::RETURNING]) {
+            assert!(granted(windows).streams as usize <= COMMANDS, "{windows:?}");
+        }
+        // Of a user with a rate.
+        assert!(granted(Windows { receive: 1 << 20, ..Windows::FULL }).streams as usize <= COMMANDS);
     }
 }

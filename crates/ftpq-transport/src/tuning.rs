@@ -76,7 +76,7 @@ impl Windows {
     /// Before a peer's first command told who it is: that command, and some small files in the same flight. With
     /// two streams, as many as are served at a time by then, 100 files of 4 KiB took a round trip more. But each
     /// stream that is not read lets a hostile peer pin some memory.
-    pub const UNSETTLED: Self = Self { receive: UNSETTLED_WINDOW, send: UNSETTLED_WINDOW as u64, streams: STREAMS_MIN };
+    pub const UNSETTLED: Self = Self { receive: UNSETTLED_WINDOW, send: UNSETTLED_WINDOW as u64, streams: 8 };
 
     /// The same for one that comes from where somebody was let in before: what its start from a remembered rate
     /// may have in flight by then, half of what a path of 300 Mbit/s holds at 200 ms. It saves a round trip.
@@ -101,8 +101,8 @@ pub const UNSETTLED_WINDOW: u32 = 64 * 1024;
 /// over 50 ms took 5.4 s with 256 of them.
 pub const STREAMS: u32 = 1024;
 
-/// Streams that a peer may have open at the least.
-pub const STREAMS_MIN: u32 = 8;
+/// Streams that a peer may have open when memory is short.
+pub const STREAMS_MIN: u32 = 4;
 
 /// A connection without any packet for this long is dead. Both sides' values count; the smaller wins.
 pub const IDLE: Duration = Duration::from_secs(30);
@@ -127,8 +127,9 @@ pub const FAREWELL: Duration = Duration::from_secs(3);
 /// Packets that may arrive before an ACK must go out (RFC 9000 says 2): fewer system calls.
 pub const ACK_EVERY: u32 = 10;
 
-/// How long an ACK for fewer packets may wait (RFC 9000 says 25 ms). A window may be smaller than [`ACK_EVERY`] large
-/// packets, and the path idle for so long in every round trip: 64 KiB over loopback carried 2.4 MB/s.
+/// How long an ACK for fewer packets may wait (RFC 9000 says 25 ms) where they are so large that the least window,
+/// [`UNSETTLED_WINDOW`], does not hold as many: the path would be idle for so long in every round trip. Over loopback
+/// it carried 2.4 MB/s.
 pub const ACK_WITHIN: Duration = Duration::from_millis(5);
 
 /// UDP payload that every path carries (RFC 9000, section 14). Handshakes use it, and discovery starts there.
@@ -197,11 +198,14 @@ pub(crate) fn server(peer: IpAddr, traffic: &Traffic, windows: Windows) -> Arc<T
 }
 
 fn common(peer: IpAddr, traffic: &Traffic) -> TransportConfig {
-    let mut acks = AckFrequencyConfig::default();
-    acks.ack_eliciting_threshold(ACK_EVERY.into()).max_ack_delay(Some(ACK_WITHIN));
     let mut config = TransportConfig::default();
     let peer = peer.to_canonical();
-    let mtu = datagrams(&mut config, peer, traffic.mtu);
+    let (mtu, most) = datagrams(&mut config, peer, traffic.mtu);
+    let mut acks = AckFrequencyConfig::default();
+    acks.ack_eliciting_threshold(ACK_EVERY.into());
+    if u32::from(most) * ACK_EVERY > UNSETTLED_WINDOW {
+        acks.max_ack_delay(Some(ACK_WITHIN));
+    }
     config
         .stream_receive_window(if peer.is_loopback() { LOOPBACK_STREAM_WINDOW } else { STREAM_WINDOW }.into())
         .send_window(SEND_WINDOW)
@@ -213,12 +217,12 @@ fn common(peer: IpAddr, traffic: &Traffic) -> TransportConfig {
     config
 }
 
-/// Sets how large datagrams are. Returns the size at the start.
-fn datagrams(config: &mut TransportConfig, peer: IpAddr, wanted: Option<u16>) -> u16 {
+/// Sets how large datagrams are. Returns the size at the start, and the most that is tried.
+fn datagrams(config: &mut TransportConfig, peer: IpAddr, wanted: Option<u16>) -> (u16, u16) {
     if let Some(wanted) = wanted {
         let wanted = wanted.clamp(MTU_MIN, MTU_MAX);
         config.initial_mtu(wanted).mtu_discovery_config(None);
-        return wanted;
+        return (wanted, wanted);
     }
     let link = link_mtu(peer).unwrap_or(MTU).clamp(MTU_MIN, MTU_MAX);
     let mut discovery = MtuDiscoveryConfig::default();
@@ -227,7 +231,7 @@ fn datagrams(config: &mut TransportConfig, peer: IpAddr, wanted: Option<u16>) ->
         discovery.minimum_change(loopback_step(link));
     }
     config.initial_mtu(MTU_MIN).mtu_discovery_config(Some(discovery));
-    MTU_MIN
+    (MTU_MIN, link)
 }
 
 /// The shortest step of the search on loopback. Three quarters of the way make quinn try the `link`'s own size

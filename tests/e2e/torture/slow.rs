@@ -189,15 +189,15 @@ async fn trickled_con(connection: Connection) {
 async fn half_requests(connection: Connection) {
     let list = request("LIST", cbor!({ "path" => "/" }).unwrap());
     let streams = all_streams(&connection, &list[..list.len() / 2]).await;
-    // Four are granted where memory is short, and CON's may not be free yet.
-    assert!(streams.len() >= 3, "{}", streams.len());
+    // Four are served where memory is short, and CON's may not be free yet; the others are sent away.
+    let mut timed_out = 0;
     for (_send, mut recv) in streams {
-        let answer = response(&mut recv).await;
-        assert!(
-            matches!(answer, Some(Response::Reply(Reply::Error(Failed { status: Status::TimedOut, .. })))),
-            "{answer:?}"
-        );
+        match response(&mut recv).await {
+            Some(Response::Reply(Reply::Error(Failed { status: Status::TimedOut, .. }))) => timed_out += 1,
+            answer => assert!(answer.is_none(), "{answer:?}"),
+        }
     }
+    assert!(timed_out >= 3, "{timed_out}");
 }
 
 /// Downloads of which nothing is read, on all streams that there are.

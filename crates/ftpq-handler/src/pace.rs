@@ -10,7 +10,7 @@ use tokio::{
 
 /// The lowest rate, in bytes a second. All streams of a user share it, and of each, [`STALL_BYTES`] must move
 /// within [`STALL`](ftpq_transport::tuning::STALL), or either side takes the other for dead: there is room for 64
-/// of them, as many as a client has by default, with as much to spare.
+/// of them, with as much to spare.
 pub const RATE_MIN: u64 = 128 * 1024;
 
 /// A rate, in each direction, for all who share this.

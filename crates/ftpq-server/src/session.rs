@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use ftpq_handler::{Failure, User};
+use ftpq_handler::{Failure, PIECE, Pace, User};
 use ftpq_proto::{RemotePath, Status, message::Failed};
 use ftpq_storage::{Storage, StorageError};
 use ftpq_transport::{Closed, Connection, Incoming, tuning::Windows};
@@ -25,7 +25,7 @@ use crate::{
     dispatch,
     gate::Pass,
     guard::Guard,
-    limits::{COMMANDS, COMMANDS_UNSETTLED, PARTING, SETTLE},
+    limits::{COMMANDS, COMMANDS_UNSETTLED, PARTING, REQUEST, SETTLE},
     memory::LEAST,
     observer::Event,
     penalties::Offence,
@@ -178,17 +178,16 @@ impl Session {
     /// Gives a connection that does something more than the least, while there is memory. Returns whether it did.
     pub(crate) fn grow(&self) -> bool {
         let windows = self.member().and_then(|member| member.grow(self.server.gate.memory()));
-        let pace = self.member.get().and_then(|(grant, _)| self.server.paces.of(&grant.user));
-        let most = pace.map_or(u32::MAX, |pace| pace.window());
-        windows.inspect(|windows| self.allow(*windows, most)).is_some()
+        windows.inspect(|windows| self.allow(*windows)).is_some()
     }
 
-    /// Lets its client have these windows, of which its rate leaves so many bytes, and commands that run at once.
-    fn allow(&self, windows: Windows, most: u32) {
+    /// Lets its client have these windows, as far as its rate leaves them, and commands that run at once.
+    fn allow(&self, windows: Windows) {
         let covered = self.pass().cover(windows);
-        let granted = granted(Windows { receive: covered.receive.min(most), ..covered });
+        let pace = self.member.get().and_then(|(grant, _)| self.server.paces.of(&grant.user));
+        let granted = granted(covered, pace.as_deref());
         self.connection.settle(granted);
-        let turns = COMMANDS.min(granted.streams as usize);
+        let turns = COMMANDS.min(covered.streams as usize);
         let before = self.all_turns.fetch_max(turns, Ordering::Relaxed);
         self.turns.add_permits(turns.saturating_sub(before));
     }
@@ -217,7 +216,7 @@ impl Session {
             self.pass().known();
             // Where there is plenty, the first command need not wait for it.
             if !(self.server.gate.memory().is_plenty() && self.grow()) {
-                self.allow(LEAST, u32::MAX);
+                self.allow(LEAST);
             }
         }
         first
@@ -301,12 +300,15 @@ impl Session {
     }
 }
 
-/// As many streams as `windows` have, but none that waits for its turn where the window is small: bodies that nobody
-/// reads could fill it, while those that are read wait for theirs. Into the largest goes all that a client of ours
-/// buffers.
-fn granted(windows: Windows) -> Windows {
-    let most = if windows.receive < Windows::FULL.receive { COMMANDS as u32 } else { u32::MAX };
-    Windows { streams: windows.streams.min(most), ..windows }
+/// What there is of `windows` for a client with this pace. Where the window is small, no stream waits for its turn:
+/// bodies that nobody reads could fill it, while those that are read wait for theirs. Into the largest goes all that a
+/// client of ours buffers.
+fn granted(windows: Windows, pace: Option<&Pace>) -> Windows {
+    let receive = pace.map_or(windows.receive, |pace| pace.window().min(windows.receive));
+    let served = if receive < Windows::FULL.receive { COMMANDS as u32 } else { u32::MAX };
+    // A request may come behind a piece of each other stream, and half of its time is spent on the way.
+    let paced = pace.map_or(u64::MAX, |pace| pace.rate().saturating_mul(REQUEST.as_secs() / 2) / PIECE as u64);
+    Windows { receive, streams: windows.streams.min(served).min(paced.try_into().unwrap_or(u32::MAX)), ..windows }
 }
 
 /// The connections that there are, for who must look after all of them.
@@ -336,11 +338,17 @@ mod tests {
 
     #[test]
     fn streams_wait_for_their_turn_only_where_the_window_is_large() {
-        assert_eq!(granted(Windows::FULL), Windows::FULL);
+        assert_eq!(granted(Windows::FULL, None), Windows::FULL);
         for windows in (1..9).map(|times| Windows::FULL.halved(times)).chain([LEAST, Windows::RETURNING]) {
-            assert!(granted(windows).streams as usize <= COMMANDS, "{windows:?}");
+            assert!(granted(windows, None).streams as usize <= COMMANDS, "{windows:?}");
         }
-        // Of a user with a rate.
-        assert!(granted(Windows { receive: 1 << 20, ..Windows::FULL }).streams as usize <= COMMANDS);
+    }
+
+    /// With more streams, a request would wait for so long that it is taken for trickled.
+    #[test]
+    fn a_slow_user_has_fewer_streams() {
+        let streams = |rate| granted(Windows::FULL, Some(&Pace::new(rate))).streams;
+        assert_eq!((streams(0), streams(1 << 20)), (10, 80));
+        assert_eq!((streams(4 << 20), streams(1 << 30)), (COMMANDS as u32, Windows::FULL.streams));
     }
 }

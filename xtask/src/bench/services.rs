@@ -63,6 +63,11 @@ impl Folders {
         self.served.join(TARGET)
     }
 
+    /// What was copied before, where it is not removed at once.
+    pub(super) fn aside(&self) -> PathBuf {
+        self.served.join("aside")
+    }
+
     pub(super) fn home(&self) -> PathBuf {
         self.state.join("home")
     }

@@ -53,6 +53,14 @@ pub(super) fn empty(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Moves all that is in `folder` to a new place in `aside`.
+pub(super) fn set_aside(folder: &Path, aside: &Path) -> Result<()> {
+    fs::create_dir_all(aside)?;
+    let place = aside.join(fs::read_dir(aside)?.count().to_string());
+    fs::rename(folder, place)?;
+    Ok(fs::create_dir(folder)?)
+}
+
 /// Bytes of all files.
 pub(super) fn bytes(work: Work, small: bool) -> u64 {
     match work {
@@ -122,6 +130,11 @@ mod tests {
         assert!(compare(&one, &target).is_ok() && compare(&other, &target).is_err());
         fs::write(target.join("file1"), "else").unwrap();
         assert!(compare(&one, &target).is_err());
+        for _ in 0..2 {
+            set_aside(&target, &folder.path().join("aside")).unwrap();
+        }
+        assert!(folder.path().join("aside/0/file1").exists() && folder.path().join("aside/1").exists());
+        fs::write(target.join("file1"), "else").unwrap();
         empty(&target).unwrap();
         assert_eq!(fs::read_dir(&target).unwrap().count(), 0);
     }

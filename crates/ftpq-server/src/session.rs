@@ -66,8 +66,8 @@ pub(crate) async fn run(server: Arc<Shared>, incoming: Incoming, pass: Pass) {
     // One deadline from the first packet on: each step by itself could be drawn out.
     let deadline = Instant::now() + SETTLE;
     let (remote, is_proved) = (incoming.remote_address(), incoming.is_validated());
-    let granted = pass.windows();
-    let connection = match incoming.granting(granted).accept(SETTLE).await {
+    let at_first = pass.windows();
+    let connection = match incoming.granting(at_first).accept(SETTLE).await {
         Ok(connection) => connection,
         Err(why) => {
             server.tell(Event::HandshakeFailed { remote, why: &why });
@@ -102,7 +102,7 @@ pub(crate) async fn run(server: Arc<Shared>, incoming: Incoming, pass: Pass) {
         async move {
             for number in 0_u64.. {
                 let Ok((mut send, mut recv)) = session.connection.accept().await else { break };
-                let turn = session.turn(number < granted.streams.into()).await;
+                let turn = session.turn(number < at_first.streams.into()).await;
                 // What came in the same flight as CON gets its answer. Nothing else is read of somebody unknown: no
                 // penalty is paid for it.
                 let more = number >= Windows::UNSETTLED.streams.into();
@@ -185,9 +185,8 @@ impl Session {
     fn allow(&self, windows: Windows) {
         let covered = self.pass().cover(windows);
         let pace = self.member.get().and_then(|(grant, _)| self.server.paces.of(&grant.user));
-        let granted = granted(covered, pace.as_deref());
+        let (granted, turns) = granted(covered, pace.as_deref());
         self.connection.settle(granted);
-        let turns = COMMANDS.min(covered.streams as usize);
         let before = self.all_turns.fetch_max(turns, Ordering::Relaxed);
         self.turns.add_permits(turns.saturating_sub(before));
     }
@@ -300,15 +299,17 @@ impl Session {
     }
 }
 
-/// What there is of `windows` for a client with this pace. Where the window is small, no stream waits for its turn:
-/// bodies that nobody reads could fill it, while those that are read wait for theirs. Into the largest goes all that a
-/// client of ours buffers.
-fn granted(windows: Windows, pace: Option<&Pace>) -> Windows {
+/// What there is of `windows` for a client with this pace, and how many commands run at once. Where the window is small,
+/// no stream waits for its turn: bodies that nobody reads could fill it, while those that are read wait for theirs. Into
+/// the largest goes all that a client of ours buffers.
+fn granted(windows: Windows, pace: Option<&Pace>) -> (Windows, usize) {
     let receive = pace.map_or(windows.receive, |pace| pace.window().min(windows.receive));
     let served = if receive < Windows::FULL.receive { COMMANDS as u32 } else { u32::MAX };
     // A request may come behind a piece of each other stream, and half of its time is spent on the way.
     let paced = pace.map_or(u64::MAX, |pace| pace.rate().saturating_mul(REQUEST.as_secs() / 2) / PIECE as u64);
-    Windows { receive, streams: windows.streams.min(served).min(paced.try_into().unwrap_or(u32::MAX)), ..windows }
+    let streams = windows.streams.min(served).min(paced.try_into().unwrap_or(u32::MAX));
+    // Before CON there may have been as many as in `windows`.
+    (Windows { receive, streams, ..windows }, COMMANDS.min(windows.streams as usize))
 }
 
 /// The connections that there are, for who must look after all of them.
@@ -338,16 +339,21 @@ mod tests {
 
     #[test]
     fn streams_wait_for_their_turn_only_where_the_window_is_large() {
-        assert_eq!(granted(Windows::FULL, None), Windows::FULL);
+        assert_eq!(granted(Windows::FULL, None), (Windows::FULL, COMMANDS));
+        let slow = Pace::new(0);
         for windows in (1..9).map(|times| Windows::FULL.halved(times)).chain([LEAST, Windows::RETURNING]) {
-            assert!(granted(windows, None).streams as usize <= COMMANDS, "{windows:?}");
+            for pace in [None, Some(&slow)] {
+                let (granted, turns) = granted(windows, pace);
+                assert!(granted.streams as usize <= turns, "{windows:?}");
+            }
         }
+        assert_eq!(granted(Windows::RETURNING, Some(&slow)).1, Windows::RETURNING.streams as usize);
     }
 
     /// With more streams, a request would wait for so long that it is taken for trickled.
     #[test]
     fn a_slow_user_has_fewer_streams() {
-        let streams = |rate| granted(Windows::FULL, Some(&Pace::new(rate))).streams;
+        let streams = |rate| granted(Windows::FULL, Some(&Pace::new(rate))).0.streams;
         assert_eq!((streams(0), streams(1 << 20)), (10, 80));
         assert_eq!((streams(4 << 20), streams(1 << 30)), (COMMANDS as u32, Windows::FULL.streams));
     }

@@ -107,8 +107,12 @@ impl Results {
         });
     }
 
+    /// Those of which something is left.
     pub(super) fn sessions(&self) -> impl Iterator<Item = &Session> {
-        self.0.iter().filter_map(|line| if let Line::Session(session) = line { Some(session) } else { None })
+        self.0.windows(2).filter_map(|lines| match lines {
+            [Line::Session(session), Line::Run(_) | Line::Skip(_)] => Some(session),
+            _ => None,
+        })
     }
 
     /// The runs of a row, failed ones included.
@@ -146,7 +150,9 @@ mod tests {
         assert_eq!(results.skips("veth-up").collect::<Vec<_>>(), [&skip]);
 
         results.forget("loopback-up");
-        assert_eq!((results.0.len(), results.runs("loopback-up").count()), (2, 0));
+        assert_eq!((results.0.len(), results.runs("loopback-up").count(), results.sessions().count()), (2, 0, 1));
+        results.forget("veth-up");
+        assert_eq!(results.sessions().count(), 0);
         assert!(Results::parse("{\"kind\":\"other\"}").is_err());
     }
 

@@ -10,6 +10,7 @@ mod extents;
 mod guard;
 mod limits;
 mod matrix;
+mod memory;
 mod returning;
 mod rights;
 mod service;

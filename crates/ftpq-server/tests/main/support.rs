@@ -16,7 +16,7 @@ use ftpq_proto::{
     commands::con,
     message::{Failed, Reply, Request, Response},
 };
-use ftpq_server::{Access, Event, Observer, Server, ServerBuilder};
+use ftpq_server::{Access, Event, Limits, Observer, Server, ServerBuilder};
 use ftpq_storage::{Bytes, LocalFs, NewFile, Storage, StorageError};
 use ftpq_transport::{ConnectError, Connection, Connector, Fingerprint, Identity, Listener, RecvHalf, SendHalf};
 use serde::{Serialize, de::DeserializeOwned};
@@ -267,6 +267,20 @@ impl Raw {
             other => panic!("not a success: {other:?}"),
         }
     }
+}
+
+/// A server with these limits.
+pub(crate) async fn limited(limits: Limits) -> TestServer {
+    TestServer::start_with(|builder| builder.limits(limits)).await
+}
+
+pub(crate) fn identity() -> Identity {
+    Identity::generate().unwrap()
+}
+
+/// CON's answer, which must be yes.
+pub(crate) async fn assert_welcome(connection: &Connection) {
+    let _: con::Welcome = Raw::request(connection, con::VERB, con_with(&[1])).await.reply().await;
 }
 
 /// CON's arguments with these versions.

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, net::UdpSocket};
 
 use rustix::process::Signal;
 
-use crate::support::{World, holds, pattern};
+use crate::support::{World, holds, pattern, until};
 
 #[test]
 fn a_client_with_two_connections_uses_both_ports() {
@@ -46,9 +46,12 @@ fn every_thread_is_confined() {
         eprintln!("SKIPPED every_thread_is_confined: {}", server.screen);
         return;
     }
-    let threads = server.process.threads();
-    let shards: Vec<_> = threads.iter().filter(|status| status.contains("Name:\tftpq shard\n")).collect();
-    assert_eq!(shards.len(), 2, "{threads:?}");
+    let mut threads = Vec::new();
+    // A thread takes its name when it first runs, and the screen may be there before.
+    until("both threads have their name", || {
+        threads = server.process.threads();
+        threads.iter().filter(|status| status.contains("Name:\tftpq shard\n")).count() == 2
+    });
     assert!(threads.iter().all(|status| status.contains("NoNewPrivs:\t1\n")), "{threads:?}");
 }
 

@@ -133,5 +133,5 @@ fn body() -> Bytes {
 fn storage() -> (tempfile::TempDir, LocalFs, Runtime) {
     let folder = tempfile::tempdir().unwrap();
     let storage = LocalFs::open(folder.path()).unwrap();
-    (folder, storage, Builder::new_current_thread().build().unwrap())
+    (folder, storage, Builder::new_current_thread().enable_time().build().unwrap())
 }

@@ -163,8 +163,8 @@ impl Staging for GuardedStaging {
         self.staging.overwrites()
     }
 
-    fn held(&self) -> Vec<HeldExtent> {
-        self.staging.held()
+    fn held(&self, from: u32) -> Vec<HeldExtent> {
+        self.staging.held(from)
     }
 
     async fn write(&self, index: u32, holes: Holes) -> Result<Box<dyn Upload>, StorageError> {

@@ -155,7 +155,8 @@ pub trait Reader: Send {
     /// The version that is read, of the whole file.
     fn info(&self) -> FileInfo;
 
-    /// The parts that are left out: zeros that take no room.
+    /// The parts that are left out: zeros that take no room, and time, as they are part of the digest. Where there
+    /// are some, nothing is done between the calls of [`next_block`](Self::next_block) and [`finish`](Self::finish).
     fn holes(&self) -> &Holes;
 
     /// Blocks that were not begun yet have no more than so many bytes. Where that is less than [`BLOCK`], memory
@@ -173,8 +174,8 @@ pub trait Reader: Send {
 /// A file or extent being written. Dropped before [`commit`](Self::commit) returned, it counts for nothing.
 #[async_trait]
 pub trait Upload: Send {
-    /// Appends `block`, behind the holes that come next. May return before it is written; an error then
-    /// comes with a later call.
+    /// Appends `block`, behind the holes that come next. May return before it is written, unless there are holes; an
+    /// error then comes with a later call.
     async fn write(&mut self, block: Bytes) -> Result<(), StorageError>;
 
     /// If the length is the announced one and the digest is `expected`: makes a file durable and visible in
@@ -195,8 +196,9 @@ pub trait Staging: Send + Sync {
     /// Whether it will replace what stands at its path.
     fn overwrites(&self) -> bool;
 
-    /// What was there when it was begun.
-    fn held(&self) -> Vec<HeldExtent>;
+    /// The extents that are there, in order, from the extent `from` on: at most
+    /// [`ftpq_proto::limits::HELD_PAGE_MAX`], and none only where no more are.
+    fn held(&self, from: u32) -> Vec<HeldExtent>;
 
     /// Begins the extent `index`, whether or not it is there.
     async fn write(&self, index: u32, holes: Holes) -> Result<Box<dyn Upload>, StorageError>;

@@ -10,6 +10,7 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
+    iter::successors,
     pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -18,7 +19,7 @@ use std::{
 };
 
 use ftpq_proto::{Digest, Extents, Status, Version};
-use ftpq_storage::{FileInfo, LargeFile, Pinned, Problem, Publish, Staging, StorageError, join};
+use ftpq_storage::{FileInfo, HeldExtent, LargeFile, Pinned, Problem, Publish, Staging, StorageError, join};
 use futures_util::{
     StreamExt,
     future::{Either, select},
@@ -145,7 +146,9 @@ impl Large {
         Begun { staging, mut first }: Begun<'a>,
         info: FileInfo,
     ) -> Result<(), CopyError> {
-        let held: HashMap<_, _> = staging.held().into_iter().map(|held| (held.index, held.digest)).collect();
+        let next = |page: &Vec<HeldExtent>| page.last().map(|last| staging.held(last.index + 1));
+        let held = successors(Some(staging.held(0)), next).flatten();
+        let held: HashMap<_, _> = held.map(|held| (held.index, held.digest)).collect();
         let staging = &*staging;
         let mut work = staging.extents().iter().map(|extent| match first.take_if(|_| extent.index == 0) {
             Some(first) => first,

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use ftpq_proto::{
     Digest, Extents, Holes, RemotePath, Status, UploadId,
     commands::{begin, commit, prove, upld, write},
+    limits::HELD_PAGE_MAX,
     message::Trailer,
 };
 use ftpq_storage::{Begun, Bytes, HeldExtent, LargeFile, Problem, Publish, Staging, StorageError, Upload};
@@ -164,8 +165,8 @@ impl Staging for RemoteStaging {
         self.overwrite
     }
 
-    fn held(&self) -> Vec<HeldExtent> {
-        self.held.clone()
+    fn held(&self, from: u32) -> Vec<HeldExtent> {
+        self.held.iter().filter(|held| held.index >= from).take(HELD_PAGE_MAX).copied().collect()
     }
 
     async fn write(&self, index: u32, holes: Holes) -> Result<Box<dyn Upload>, StorageError> {

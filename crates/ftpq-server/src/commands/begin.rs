@@ -4,7 +4,6 @@ use ftpq_handler::{Context, Exchange, Failure, Handler, Right, Spec};
 use ftpq_proto::{
     Holes,
     commands::begin::{Args, Begun, Held, VERB},
-    limits::HELD_PAGE_MAX,
 };
 use ftpq_storage::LargeFile;
 
@@ -31,12 +30,17 @@ impl Handler for Begin {
         let staging = cx.storage().begin(&path, file).await?;
         drop(turn);
         let Some(staging) = staging else { return Ok(Begun { upload: None, written: None }) };
-        let held = staging.held();
-        for page in held.chunks(HELD_PAGE_MAX) {
-            exchange.item(Held { extents: page.to_vec() }).await?;
+        let (mut from, mut holds_first) = (0, false);
+        // A page at a time: there may be thousands of extents, and a client that does not read.
+        loop {
+            let extents = staging.held(from);
+            let Some(last) = extents.last() else { break };
+            from = last.index + 1;
+            holds_first |= extents.iter().any(|held| held.index == 0);
+            exchange.item(Held { extents }).await?;
         }
         let begun = Begun { upload: Some(staging.id()), written: None };
-        if !first || held.iter().any(|held| held.index == 0) {
+        if !first || holds_first {
             return Ok(begun);
         }
         let length = extent(&path, extents, 0)?.length;

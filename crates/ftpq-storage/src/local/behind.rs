@@ -24,6 +24,12 @@ impl<W: Send + 'static> Behind<W> {
         Ok(())
     }
 
+    /// Waits until all steps are done.
+    pub(super) async fn done(&mut self) -> Result<(), Problem> {
+        *self = Behind::Ready(self.take().await?);
+        Ok(())
+    }
+
     /// What does the work, when all steps are done.
     pub(super) async fn take(&mut self) -> Result<W, Problem> {
         match std::mem::replace(self, Behind::Lost) {

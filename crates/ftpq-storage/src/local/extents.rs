@@ -10,6 +10,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use ftpq_proto::{Digest, Extents, Holes, Name, RemotePath, UploadId};
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 use super::{
     behind::Behind,
@@ -30,7 +31,7 @@ use crate::{
 pub(super) struct Stagings {
     list: Mutex<List>,
     /// One for each name that may be begun, by its hash.
-    turns: [Mutex<()>; TURNS],
+    turns: [Arc<AsyncMutex<()>>; TURNS],
     /// For how long what is unfinished is kept.
     age: Duration,
 }
@@ -52,44 +53,89 @@ struct Entry {
     used: Instant,
 }
 
+/// An upload that is about to begin.
+struct Begin {
+    root: Arc<Root>,
+    path: RemotePath,
+    file: LargeFile,
+    target: Target,
+    /// Of the staged file.
+    name: Name,
+}
+
 impl Stagings {
     pub(super) fn new(age: Duration) -> Self {
-        Self { list: Mutex::default(), turns: [const { Mutex::new(()) }; TURNS], age }
+        Self { list: Mutex::default(), turns: std::array::from_fn(|_| Arc::default()), age }
     }
 
     /// Begins, or goes on and takes over from whoever did before. `None` if the file is there.
-    pub(super) fn begin(
-        &self,
-        root: &Root,
-        path: &RemotePath,
-        file: &LargeFile,
-        wanted: &Wanted,
+    pub(super) async fn begin(
+        self: &Arc<Self>,
+        root: Arc<Root>,
+        path: RemotePath,
+        file: LargeFile,
     ) -> Result<Option<Arc<LocalStaging>>, Problem> {
+        let list = self.clone();
+        let Some(begin) = blocking(move |wanted| list.look(root, path, file, wanted)).await? else { return Ok(None) };
+        // Of two that begin the same at once, the second takes over from the first. Nobody waits for these turns on a
+        // thread: whoever has one may be waiting for a thread to become free.
+        let turn = self.turn(&begin.name).await;
+        let list = self.clone();
+        let (begin, before) = blocking(move |_| list.who_has(&begin).map(|before| (begin, before))).await?;
+        let file_turn = match before {
+            Some(before) => Some(before.staged.turns.file().await),
+            None => None,
+        };
+        let list = self.clone();
+        let open = move |wanted: &Wanted| {
+            let _turns = (turn, file_turn);
+            list.open(begin, wanted)
+        };
+        blocking(open).await
+    }
+
+    /// Where it will be; `None` if it is there.
+    fn look(
+        &self,
+        root: Arc<Root>,
+        path: RemotePath,
+        file: LargeFile,
+        wanted: &Wanted,
+    ) -> Result<Option<Begin>, Problem> {
         self.forget_idle();
         self.lock().make_room(file.owner);
-        let target = Target::find(root, path, file.parents)?;
-        if is_there(&target, file, wanted)? {
+        let target = Target::find(&root, &path, file.parents)?;
+        if is_there(&target, &file, wanted)? {
             return Ok(None);
         }
-        // Of two that begin the same at once, the second takes over from the first.
-        let name = staged_name(&target.name, file)?;
-        let _turn = self.turn(&name);
+        let name = staged_name(&target.name, &file)?;
+        Ok(Some(Begin { root, path, file, target, name }))
+    }
+
+    /// Who has the staged file. Others may go on with other files until that one has ended what it is doing.
+    fn who_has(&self, begin: &Begin) -> Result<Option<Arc<LocalStaging>>, Problem> {
+        Ok(StagedFile::find(&begin.target, &begin.name)?.and_then(|identity| self.lock().with_file(identity)))
+    }
+
+    /// Opens the staged file, or takes it from whoever has it. In the turns of both.
+    fn open(&self, begin: Begin, wanted: &Wanted) -> Result<Option<Arc<LocalStaging>>, Problem> {
+        let Begin { root, path, file, target, name } = begin;
         let staged = match StagedFile::find(&target, &name)?.and_then(|identity| self.supersede(identity)) {
-            Some(staged) if staged.suits(file) => staged,
+            Some(staged) if staged.suits(&file) => staged,
             Some(staged) => {
                 // Its last writer may still have it open, locked.
                 root.sys().unlink(&target.folder, name.as_bytes())?;
                 staged.discard();
-                Arc::new(StagedFile::open(root.sys(), &target, &name, file)?)
+                Arc::new(StagedFile::open(root.sys(), &target, &name, &file)?)
             }
             // It may have been published since: the client never heard of it, and asks again.
-            None if is_there(&target, file, wanted)? => return Ok(None),
+            None if is_there(&target, &file, wanted)? => return Ok(None),
             None => {
                 self.sweep_once(&target)?;
-                Arc::new(StagedFile::open(root.sys(), &target, &name, file)?)
+                Arc::new(StagedFile::open(root.sys(), &target, &name, &file)?)
             }
         };
-        let staging = Arc::new(LocalStaging::new(staged, target, path.clone(), file)?);
+        let staging = Arc::new(LocalStaging::new(staged, target, path, &file)?);
         let entry = Entry { staging: staging.clone(), root: root.identity()?, used: Instant::now() };
         self.lock().going_on.insert(staging.id, entry);
         Ok(Some(staging))
@@ -127,11 +173,9 @@ impl Stagings {
         removed.iter().for_each(|staging| staging.staged.discard());
     }
 
-    /// Takes the staged file from whoever has it, unless it was published meanwhile. Waits for what that
-    /// one is doing, while others may go on.
+    /// Takes the staged file from whoever has it, unless it was published meanwhile.
     fn supersede(&self, identity: (u64, u64)) -> Option<Arc<StagedFile>> {
         let superseded = self.lock().supersede(identity)?;
-        let _turn = superseded.staged.turns.wait_for_file();
         superseded.staged.take_over()?;
         Some(superseded.staged.clone())
     }
@@ -146,10 +190,16 @@ impl Stagings {
     }
 
     /// Held by whoever begins something of this name; a few others may have to wait for it, too.
-    fn turn(&self, name: &Name) -> Option<MutexGuard<'_, ()>> {
+    async fn turn(&self, name: &Name) -> Option<OwnedMutexGuard<()>> {
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(name);
-        let turn = self.turns.get(hash as usize % TURNS)?;
-        Some(turn.lock().unwrap_or_else(PoisonError::into_inner))
+        let turn = self.turns.get(hash as usize % TURNS)?.clone();
+        Some(turn.lock_owned().await)
+    }
+
+    /// How many have what was begun as `upload`.
+    #[cfg(test)]
+    pub(super) fn holders(&self, upload: UploadId) -> usize {
+        self.lock().going_on.get(&upload).map_or(0, |entry| Arc::strong_count(&entry.staging))
     }
 
     fn end(&self, upload: UploadId) {
@@ -175,9 +225,15 @@ fn is_there(target: &Target, file: &LargeFile, wanted: &Wanted) -> Result<bool, 
 }
 
 impl List {
-    /// What goes on with the staged file of this identity goes on no more.
+    /// What goes on with the staged file of this identity.
+    fn with_file(&self, identity: (u64, u64)) -> Option<Arc<LocalStaging>> {
+        let mut going_on = self.going_on.values().map(|entry| &entry.staging);
+        going_on.find(|staging| staging.staged.identity == identity).cloned()
+    }
+
+    /// The same, which goes on no more.
     fn supersede(&mut self, identity: (u64, u64)) -> Option<Arc<LocalStaging>> {
-        let id = *self.going_on.iter().find(|(_, entry)| entry.staging.staged.identity == identity)?.0;
+        let id = self.with_file(identity)?.id;
         let entry = self.going_on.remove(&id)?;
         self.superseded.push_back(id);
         if self.superseded.len() > SUPERSEDED_MAX {
@@ -260,16 +316,17 @@ impl Staging for Handle {
         self.staging.overwrite
     }
 
-    fn held(&self) -> Vec<HeldExtent> {
-        self.staging.held()
+    fn held(&self, from: u32) -> Vec<HeldExtent> {
+        self.staging.staged.held(from)
     }
 
     async fn write(&self, index: u32, holes: Holes) -> Result<Box<dyn Upload>, StorageError> {
         let writing = self.staging.staged.turns.writing();
         let turn = self.staging.staged.turns.extent(index).await;
+        let hollow = !holes.is_empty();
         let writer = self.run(turn, move |staging, _| staging.begin_extent(index, &holes)).await?;
         let staging = self.staging.clone();
-        Ok(Box::new(LocalExtent { staging, index, writer: Behind::Ready(writer), _writing: writing }))
+        Ok(Box::new(LocalExtent { staging, index, hollow, writer: Behind::Ready(writer), _writing: writing }))
     }
 
     async fn prove(&self, index: u32, digest: Digest) -> Result<bool, StorageError> {
@@ -294,6 +351,8 @@ impl Staging for Handle {
 struct LocalExtent {
     staging: Arc<LocalStaging>,
     index: u32,
+    /// It has holes.
+    hollow: bool,
     writer: Behind<ExtentWriter>,
     _writing: Writing,
 }
@@ -307,7 +366,10 @@ impl Upload for LocalExtent {
             let _turn = turn;
             staging.write(writer, &block)
         };
-        let written = self.writer.next(write).await;
+        let written = match self.writer.next(write).await {
+            Ok(()) if self.hollow => self.writer.done().await,
+            written => written,
+        };
         written.map_err(|problem| StorageError::new(&self.staging.path, problem))
     }
 

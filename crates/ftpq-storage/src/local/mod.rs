@@ -118,9 +118,8 @@ impl Storage for LocalFs {
     }
 
     async fn begin(&self, path: &RemotePath, file: LargeFile) -> Result<Option<Arc<dyn Staging>>, StorageError> {
-        let list = self.stagings.clone();
-        let begin = move |root: &Root, path: &RemotePath, wanted: &Wanted| list.begin(root, path, &file, wanted);
-        let staging = self.run_while_wanted(path, begin).await?;
+        let begun = self.stagings.begin(self.root.clone(), path.clone(), file).await;
+        let staging = begun.map_err(|problem| StorageError::new(path, problem))?;
         Ok(staging.map(|staging| Arc::new(Handle { staging, list: self.stagings.clone() }) as Arc<dyn Staging>))
     }
 

@@ -59,7 +59,7 @@ enum Rest {
 
 impl LocalReader {
     /// Opens a whole file. Its first block is read at once: for most files that is all there is to do, in one
-    /// trip to the blocking threads.
+    /// trip to the blocking threads. But not where there are holes: see [`Reader::holes`].
     pub(super) fn open(root: &Root, path: &RemotePath) -> Result<Self, Problem> {
         let (file, opened) = open_regular(root, path)?;
         Self::begin(root.sys(), path, file, opened, None, Holes::NONE)
@@ -99,8 +99,10 @@ impl LocalReader {
         let hasher = BodyHasher::new(extent);
         let rest = holes.iter().collect::<Vec<_>>().into_iter();
         let cursor = Cursor { sys: sys.clone(), file, opened, start, length, done: 0, holes: rest, hasher };
-        let first = Box::new(cursor).step(FIRST_BLOCK, Vec::new())?;
-        Ok(Self { path: path.clone(), info, holes, next: Next::Ready(first), most: BLOCK })
+        let cursor = Box::new(cursor);
+        let next =
+            if holes.is_empty() { Next::Ready(cursor.step(FIRST_BLOCK, Vec::new())?) } else { Next::Waiting(cursor) };
+        Ok(Self { path: path.clone(), info, holes, next, most: BLOCK })
     }
 }
 
@@ -132,7 +134,7 @@ impl Reader for LocalReader {
         };
         let step = step.map_err(|problem| StorageError::new(&self.path, problem))?;
         self.next = match step.rest {
-            Rest::More(cursor) if most < BLOCK => Next::Waiting(cursor),
+            Rest::More(cursor) if most < BLOCK || !self.holes.is_empty() => Next::Waiting(cursor),
             Rest::More(cursor) => Next::Pending(read(cursor, most)),
             Rest::End(digest) => Next::End(digest),
         };

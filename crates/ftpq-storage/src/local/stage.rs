@@ -16,7 +16,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard},
 };
 
-use ftpq_proto::{Digest, Extent, Extents, Holes, Kind, Name, RemotePath, UploadId};
+use ftpq_proto::{Digest, Extent, Extents, Holes, Kind, Name, RemotePath, UploadId, limits::HELD_PAGE_MAX};
 use rustix::{
     fs::{self, AtFlags, FlockOperation, OFlags, Stat},
     io::Errno,
@@ -166,10 +166,11 @@ impl StagedFile {
         self.lock_kept().iter().all(|kept| kept.listed)
     }
 
-    fn held(&self) -> Vec<HeldExtent> {
-        let numbered = (0..).zip(self.lock_kept().iter().copied().collect::<Vec<_>>());
-        let held = numbered.filter(|(_, kept)| kept.listed);
-        held.map(|(index, kept)| HeldExtent { index, digest: kept.digest }).collect()
+    /// A page of the extents that are there, from the extent `from` on.
+    pub(super) fn held(&self, from: u32) -> Vec<HeldExtent> {
+        let kept = self.lock_kept();
+        let held = (0..).zip(kept.iter()).skip(from as usize).filter(|(_, kept)| kept.listed);
+        held.map(|(index, kept)| HeldExtent { index, digest: kept.digest }).take(HELD_PAGE_MAX).collect()
     }
 
     fn begin_anew(&self, sparse: bool) -> Result<(), Problem> {
@@ -285,10 +286,6 @@ impl LocalStaging {
         rustix::rand::getrandom(&mut id, rustix::rand::GetRandomFlags::empty())?;
         let number = staged.take_over().ok_or(Problem::Superseded)?;
         Ok(Self { staged, id: id.into(), path, owner: file.owner, overwrite: file.overwrite, target, number })
-    }
-
-    pub(super) fn held(&self) -> Vec<HeldExtent> {
-        self.staged.held()
     }
 
     fn extent(&self, index: u32) -> Result<Extent, Problem> {

@@ -63,9 +63,4 @@ impl Turns {
     pub(super) async fn file(&self) -> OwnedRwLockWriteGuard<()> {
         self.file.clone().write_owned().await
     }
-
-    /// The same, for those who may wait on their thread: those who begin, of which there are few.
-    pub(super) fn wait_for_file(&self) -> impl Drop + '_ {
-        self.file.blocking_write()
-    }
 }

@@ -92,7 +92,10 @@ impl Upload for LocalUpload {
             }
         }
         let written = match &mut self.state {
-            State::Large(staged) => staged.next(move |staged| staged.write(&block)).await,
+            State::Large(staged) => match staged.next(move |staged| staged.write(&block)).await {
+                Ok(()) if !self.file.holes.is_empty() => staged.done().await,
+                written => written,
+            },
             State::Small(_) => Err(Problem::Refused("writing has failed before")),
         };
         written.map_err(|problem| self.error(problem))

@@ -197,7 +197,7 @@ async fn who_is_superseded_goes_on_apart_and_both_files_are_right() {
     assert_eq!(fs::read(run.at_target()).unwrap(), *BYTES);
 
     let other = target.other.lock().unwrap().take().unwrap();
-    assert_eq!(other.held().iter().map(|held| held.index).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(other.held(0).iter().map(|held| held.index).collect::<Vec<_>>(), [0, 1]);
     let from = LocalFs::open(run.0.from.path()).unwrap();
     let info = match from.open_up_to(&path(), 1).await.unwrap() {
         Opened::Large(info) => info,

@@ -319,7 +319,7 @@ async fn a_large_upload_is_counted_once_however_often_it_is_gone_on_with() {
             server.restart();
         }
         let staging = begin(&server, large(size)).await.unwrap().unwrap();
-        assert_eq!(staging.held().len(), 1);
+        assert_eq!(staging.held(0).len(), 1);
         // Apart, it would be another.
         let apart = LargeFile { apart: Some([1; 32].into()), ..large(size) };
         assert_eq!(status(begin(&server, apart).await.map(drop)), Status::OverQuota);
@@ -327,7 +327,7 @@ async fn a_large_upload_is_counted_once_however_often_it_is_gone_on_with() {
     }
     // Anew, it is the same.
     let staging = begin(&server, LargeFile { fresh: true, ..large(size) }).await.unwrap().unwrap();
-    assert_eq!(staging.held(), []);
+    assert_eq!(staging.held(0), []);
     finish(&*staging).await.unwrap();
     assert_eq!(server.usage().await, Usage { bytes: size, entries: 2 });
     assert_eq!(status(begin(&server, LargeFile { overwrite: true, ..large(size) }).await.map(drop)), Status::OverQuota);

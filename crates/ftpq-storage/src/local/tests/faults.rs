@@ -189,7 +189,7 @@ impl Scenario {
         let (whole, digests) = &*DIGESTS;
         let file = LargeFile { overwrite, same: Some(*whole), parents: true, ..staging::large() };
         let Some(staging) = storage.begin(path, file).await? else { return Ok(()) };
-        let held = staging.held();
+        let held = staging.held(0);
         seen.held.extend(held.iter().map(|held| held.index));
         for (index, digest) in (0..).zip(digests) {
             let kept = held.iter().find(|held| held.index == index);

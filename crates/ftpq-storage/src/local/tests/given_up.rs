@@ -66,11 +66,11 @@ async fn what_was_not_published_yet_is_not() {
         pause.give_up(commit).await;
         assert!(!folder.path("f").exists(), "{which:?}");
         // It can be gone on with.
-        assert_eq!(staging.held().len(), 3);
+        assert_eq!(staging.held(0).len(), 3);
         folder.restart();
     }
     let staging = folder.storage.begin(&remote("f"), large()).await.unwrap().unwrap();
-    assert_eq!(staging.held().len(), 3);
+    assert_eq!(staging.held(0).len(), 3);
     staging.commit(publish()).await.unwrap();
 }
 

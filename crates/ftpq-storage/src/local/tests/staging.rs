@@ -5,9 +5,12 @@ use std::{
     sync::{LazyLock, Mutex, mpsc},
 };
 
-use ftpq_proto::{Extents, Hole, Holes};
+use ftpq_proto::{
+    Extents, Hole, Holes,
+    limits::{EXTENT_MIN, HELD_PAGE_MAX},
+};
 use rustix::io::Errno;
-use tokio::sync::oneshot;
+use tokio::{runtime::Builder, sync::oneshot, task::spawn_blocking, time::timeout};
 
 use super::{
     faults::{Fail, Which},
@@ -21,7 +24,7 @@ use crate::{HeldExtent, KEPT_FOR, Publish, hash::BodyHasher};
 async fn a_large_file_appears_whole_and_nothing_of_it_before() {
     let folder = Folder::new();
     let staging = begin(&folder, large()).await;
-    assert_eq!((staging.held(), staging.overwrites(), staging.extents()), (vec![], false, extents()));
+    assert_eq!((staging.held(0), staging.overwrites(), staging.extents()), (vec![], false, extents()));
     for index in [2, 0, 1] {
         assert_eq!(status(staging.commit(publish()).await), Status::Incomplete, "not all are there");
         send(&*staging, index).await.unwrap();
@@ -77,12 +80,12 @@ async fn what_was_ended_is_found_again_and_nothing_else() {
 
     // The same process knows the digests.
     let proved = |index| HeldExtent { index, digest: Some(extent_digest(index)) };
-    assert_eq!(begin(&folder, large()).await.held(), [proved(0), proved(2)]);
+    assert_eq!(begin(&folder, large()).await.held(0), [proved(0), proved(2)]);
     // Another does not trust what it has not read.
     drop(staging);
     folder.restart();
     let staging = begin(&folder, large()).await;
-    assert_eq!(staging.held(), [0, 2].map(|index| HeldExtent { index, digest: None }));
+    assert_eq!(staging.held(0), [0, 2].map(|index| HeldExtent { index, digest: None }));
     assert!(!staging.prove(2, extent_digest(0)).await.unwrap());
     assert!(!staging.prove(1, extent_digest(1)).await.unwrap());
     assert!(staging.prove(2, extent_digest(2)).await.unwrap());
@@ -104,17 +107,17 @@ async fn what_is_kept_is_found_by_nobody_else() {
         }
         let others = [LargeFile { owner: [8; 32].into(), ..large() }, apart([0; 32]), apart(OWNER)];
         for other in others {
-            assert_eq!(begin(&folder, other).await.held(), []);
+            assert_eq!(begin(&folder, other).await.held(0), []);
         }
         let elsewhere = folder.storage.begin(&remote("g"), large()).await.unwrap().unwrap();
-        assert_eq!(elsewhere.held(), []);
+        assert_eq!(elsewhere.held(0), []);
     }
     let staging = begin(&folder, apart(OWNER)).await;
     send(&*staging, 1).await.unwrap();
     drop(staging);
     folder.restart();
-    assert_eq!(begin(&folder, large()).await.held(), [HeldExtent { index: 0, digest: None }]);
-    assert_eq!(begin(&folder, apart(OWNER)).await.held(), [HeldExtent { index: 1, digest: None }]);
+    assert_eq!(begin(&folder, large()).await.held(0), [HeldExtent { index: 0, digest: None }]);
+    assert_eq!(begin(&folder, apart(OWNER)).await.held(0), [HeldExtent { index: 1, digest: None }]);
     // Nor by one who has learnt its name.
     let id = begin(&folder, large()).await.id();
     let found = folder.storage.staging(&remote("f"), [8; 32].into(), id).await;
@@ -145,14 +148,14 @@ async fn what_was_damaged_meanwhile_is_never_published() {
     // Not asked for, it is found out in the end.
     folder.restart();
     let staging = begin(&folder, large()).await;
-    assert_eq!(staging.held().len(), 3);
+    assert_eq!(staging.held(0).len(), 3);
     assert_eq!(status(staging.commit(publish()).await), Status::DigestMismatch);
     assert_eq!(folder.names("/").await, Vec::<String>::new());
-    assert_eq!(begin(&folder, large()).await.held(), []);
+    assert_eq!(begin(&folder, large()).await.held(0), []);
     drop(staging);
     folder.restart();
     let staging = begin(&folder, large()).await;
-    assert_eq!(staging.held(), []);
+    assert_eq!(staging.held(0), []);
     send_all(&*staging).await;
     staging.commit(publish()).await.unwrap();
     assert!(fs::read(folder.path("f")).unwrap() == *BODY);
@@ -166,7 +169,7 @@ async fn whoever_begins_takes_over() {
     let mut half = first.write(1, Holes::NONE).await.unwrap();
     half.write(Bytes::from_static(&part(1)[..BLOCK])).await.unwrap();
     let second = begin(&folder, LargeFile { overwrite: true, ..large() }).await;
-    assert_eq!(second.held().len(), 1);
+    assert_eq!(second.held(0).len(), 1);
 
     let gone = |result: Result<(), StorageError>| assert_eq!(status(result), Status::Superseded);
     gone(first.write(1, Holes::NONE).await.map(drop));
@@ -255,12 +258,12 @@ async fn what_could_not_be_published_is_found_again() {
         folder.restart();
         if mode == Some(0o644) {
             fs::set_permissions(staged(&folder), fs::Permissions::from_mode(0o644)).unwrap();
-            assert_eq!(begin(&folder, large()).await.held(), []);
+            assert_eq!(begin(&folder, large()).await.held(0), []);
             assert_eq!(fs::metadata(staged(&folder)).unwrap().mode() & 0o7777, 0o600);
             continue;
         }
         let staging = begin(&folder, large()).await;
-        assert_eq!(staging.held(), [0, 1, 2].map(|index| HeldExtent { index, digest: None }));
+        assert_eq!(staging.held(0), [0, 1, 2].map(|index| HeldExtent { index, digest: None }));
         staging.commit(publish()).await.unwrap();
         assert!(fs::read(folder.path("f")).unwrap() == *BODY);
     }
@@ -284,7 +287,7 @@ async fn nobody_goes_on_with_a_published_file() {
         }
         assert_eq!(folder.on_disk().len(), 2);
         let next = begin(&folder, LargeFile { overwrite: true, ..large() }).await;
-        assert_eq!(next.held(), []);
+        assert_eq!(next.held(0), []);
         let mut upload = next.write(0, Holes::NONE).await.unwrap();
         upload.write(Bytes::from(vec![9; BLOCK])).await.unwrap();
         assert_eq!(status(upload.commit(digest(b"")).await), Status::Truncated);
@@ -308,7 +311,7 @@ async fn what_could_not_be_published_is_gone_on_with() {
     drop(staging);
     folder.restart();
     let staging = begin(&folder, LargeFile { overwrite: true, ..large() }).await;
-    assert_eq!(staging.held().len(), 3);
+    assert_eq!(staging.held(0).len(), 3);
     staging.commit(publish()).await.unwrap();
     assert!(fs::read(folder.path("f")).unwrap() == *BODY);
 }
@@ -336,7 +339,7 @@ async fn what_another_process_has_just_published_is_left_alone() {
     let first = folder.storage.stagings.find(&folder.storage.root, &remote("f"), OWNER.into(), id).unwrap();
     folder.hook(Arc::new(PublishFirst(Mutex::new(Some(first)))));
     let second = begin(&folder, LargeFile { fresh: true, ..large() }).await;
-    assert_eq!(second.held(), []);
+    assert_eq!(second.held(0), []);
     assert!(fs::read(folder.path("f")).unwrap() == *BODY);
     assert_eq!(folder.on_disk().len(), 2);
 }
@@ -369,18 +372,62 @@ async fn what_is_published_while_somebody_begins_it_is_not_sent_again() {
         async move { staging.commit(publish()).await }
     });
     flushes.await.unwrap();
+    let holders = folder.storage.stagings.holders(staging.id());
     let again = tokio::spawn({
         let (storage, same) = (folder.storage.clone(), Some(digest(&BODY)));
         async move { storage.begin(&remote("f"), LargeFile { same, ..large() }).await }
     });
     // It has looked at what is there, and waits for its turn.
-    while folder.storage.staging(&remote("f"), OWNER.into(), staging.id()).await.is_ok() {
+    while folder.storage.stagings.holders(staging.id()) == holders {
         tokio::task::yield_now().await;
     }
     go_on.send(()).unwrap();
     committed.await.unwrap().unwrap();
     assert!(again.await.unwrap().unwrap().is_none());
     assert_eq!(folder.on_disk(), ["f"]);
+}
+
+/// Those who begin could take all threads, while those whom they wait for wait for a thread.
+#[test]
+fn who_begins_waits_for_others_on_no_thread() {
+    let runtime = Builder::new_current_thread().max_blocking_threads(1).enable_time().build().unwrap();
+    let begun = runtime.block_on(async {
+        let folder = Folder::new();
+        let staging = begin(&folder, large()).await;
+        let mut upload = staging.write(0, Holes::NONE).await.unwrap();
+        let (go, go_on) = mpsc::channel();
+        let busy = spawn_blocking(move || go_on.recv().unwrap());
+        let again = tokio::spawn({
+            let storage = folder.storage.clone();
+            async move { storage.begin(&remote("f"), large()).await.unwrap().is_some() }
+        });
+        // It has asked for the thread.
+        tokio::task::yield_now().await;
+        upload.write(Bytes::from_static(&part(0)[..BLOCK])).await.unwrap();
+        go.send(()).unwrap();
+        busy.await.unwrap();
+        timeout(Duration::from_secs(10), again).await
+    });
+    // A thread that waits for itself would be waited for.
+    runtime.shutdown_background();
+    assert!(begun.unwrap().unwrap());
+}
+
+/// What nobody reads must not be in memory: a large file has thousands of extents.
+#[tokio::test]
+async fn what_is_kept_is_told_by_pages() {
+    let folder = Folder::new();
+    let count = HELD_PAGE_MAX as u32 + 10;
+    let extents = Extents::new(u64::from(count) * EXTENT_MIN, EXTENT_MIN).unwrap();
+    let file = LargeFile { extents, sparse: true, ..large() };
+    drop(LocalFs::open(&folder.path("")).unwrap().begin(&remote("f"), file.clone()).await.unwrap());
+    // So it is where publishing was cut: then all of it is there.
+    fs::File::options().write(true).open(staged(&folder)).unwrap().set_len(extents.size()).unwrap();
+    let staging = begin(&folder, file).await;
+    let indices = |from| staging.held(from).iter().map(|held| held.index).collect::<Vec<_>>();
+    assert_eq!(indices(0), (0..HELD_PAGE_MAX as u32).collect::<Vec<_>>());
+    assert_eq!(indices(HELD_PAGE_MAX as u32), (HELD_PAGE_MAX as u32..count).collect::<Vec<_>>());
+    assert_eq!(indices(count), [0; 0]);
 }
 
 /// On a full disk others need the room.
@@ -408,7 +455,7 @@ async fn a_failed_flush_is_not_tried_again() {
     assert_eq!(status(staging.commit(publish()).await), Status::Io);
     assert_eq!(status(staging.commit(publish()).await), Status::Io);
     assert_eq!(folder.names("/").await, Vec::<String>::new());
-    assert_eq!(begin(&folder, large()).await.held(), []);
+    assert_eq!(begin(&folder, large()).await.held(0), []);
 }
 
 #[tokio::test]
@@ -427,16 +474,16 @@ async fn another_cut_or_a_fresh_start_keeps_nothing() {
         if restart {
             folder.restart();
         }
-        assert_eq!(begin(&folder, other).await.held(), []);
+        assert_eq!(begin(&folder, other).await.held(0), []);
         assert_eq!(folder.on_disk().len(), 1);
-        assert_eq!(begin(&folder, large()).await.held(), []);
+        assert_eq!(begin(&folder, large()).await.held(0), []);
     }
     // A journal that is not one.
     send(&*begin(&folder, large()).await, 0).await.unwrap();
     folder.restart();
     let file = fs::File::options().write(true).open(staged(&folder)).unwrap();
     file.write_all_at(b"?", extents().size().next_multiple_of(4096) + 9).unwrap();
-    assert_eq!(begin(&folder, large()).await.held(), []);
+    assert_eq!(begin(&folder, large()).await.held(0), []);
 }
 
 #[tokio::test]
@@ -451,7 +498,7 @@ async fn another_process_does_not_get_in_between() {
     send(&*staging, 1).await.unwrap();
     drop(staging);
     folder.restart();
-    assert_eq!(other.begin(&remote("f"), large()).await.unwrap().unwrap().held().len(), 2);
+    assert_eq!(other.begin(&remote("f"), large()).await.unwrap().unwrap().held(0).len(), 2);
 }
 
 /// Who knows the owner can guess the name.
@@ -483,7 +530,7 @@ async fn what_somebody_has_put_there_is_not_used() {
         plant(&victim, &name);
         let planted = fs::File::options().read(true).write(true).open(&name).unwrap();
         let staging = begin(&folder, large()).await;
-        assert_eq!(staging.held(), [], "{what}");
+        assert_eq!(staging.held(0), [], "{what}");
         send_all(&*staging).await;
         staging.commit(publish()).await.unwrap();
         drop(planted);
@@ -510,7 +557,7 @@ async fn what_cannot_be_opened_any_more_is_begun_anew() {
     folder.restart();
     folder.hook(Fail::nth(Which::Openat, 0, Errno::ACCESS));
     let staging = begin(&folder, large()).await;
-    assert_eq!(staging.held(), []);
+    assert_eq!(staging.held(0), []);
     send_all(&*staging).await;
     staging.commit(publish()).await.unwrap();
     assert_eq!(folder.on_disk(), ["f"]);

@@ -125,7 +125,7 @@ impl Recipe {
             Self::Extents { overwrite } => {
                 let mut other = BODY.clone();
                 other[..8 << 20].iter_mut().for_each(|byte| *byte ^= 0xff);
-                by_extents(&folder, overwrite, &other, &recorder).unwrap();
+                by_extents(&folder, overwrite, &other, &recorder).await.unwrap();
                 versions.push(other);
             }
             Self::SameExtents => {
@@ -154,9 +154,10 @@ impl Recipe {
 }
 
 /// Three extents: the first of them in another version before, the other two at once.
-fn by_extents(folder: &Folder, overwrite: bool, other: &[u8], recorder: &Recorder) -> Result<(), Problem> {
+async fn by_extents(folder: &Folder, overwrite: bool, other: &[u8], recorder: &Recorder) -> Result<(), Problem> {
     let LocalFs { root, stagings } = &folder.storage;
-    let staging = stagings.begin(root, &remote("f"), &LargeFile { overwrite, ..large() }, &Wanted::default())?.unwrap();
+    let file = LargeFile { overwrite, ..large() };
+    let staging = stagings.begin(root.clone(), remote("f"), file).await?.unwrap();
     for together in [vec![(0, other)], vec![(0, &BODY)], vec![(1, &BODY), (2, &BODY)]] {
         let mut writers = Vec::new();
         for (index, body) in together {

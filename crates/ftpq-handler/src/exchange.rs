@@ -60,7 +60,11 @@ impl Exchange {
     }
 
     /// Sends `head`, then the file, then its digest, which is returned.
-    pub async fn send_file<H: Serialize>(&mut self, head: &H, mut file: Box<dyn Reader>) -> Result<Digest, Failure> {
+    pub async fn send_file<H: Serialize>(
+        &mut self,
+        head: &H,
+        mut file: Box<dyn Reader + '_>,
+    ) -> Result<Digest, Failure> {
         self.in_phase(Phase::Open)?;
         self.send.frame(&Response::Head(value(head)?)).await?;
         self.phase = Phase::Sending;

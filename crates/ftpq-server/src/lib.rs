@@ -15,6 +15,7 @@ pub mod config;
 mod dispatch;
 mod gate;
 mod guard;
+mod hollow;
 pub mod limits;
 mod memory;
 mod observer;

@@ -4,8 +4,11 @@ use ftpq_handler::{Context, Exchange, Failure, Handler, Right, Spec};
 use ftpq_proto::{
     Holes, RemotePath,
     commands::dwld::{Args, Ended, File, Large, Sent, VERB},
+    limits::WHOLE_MAX,
 };
 use ftpq_storage::{FileInfo, Opened};
+
+use crate::hollow;
 
 /// The handler of DWLD.
 pub(crate) struct Dwld;
@@ -22,18 +25,20 @@ impl Handler for Dwld {
         let path = cx.resolve(&args.path)?;
         let up_to = args.up_to.unwrap_or(u64::MAX);
         let opened = if args.sparse {
-            cx.storage().open_up_to(&path, up_to).await?
+            cx.storage().open_up_to(&path, up_to.min(WHOLE_MAX)).await?
         } else {
-            match cx.storage().open(&path).await? {
-                reader if reader.info().size > up_to => Opened::Large(reader.info()),
-                reader => Opened::Whole(reader),
-            }
+            whole(cx, &path, up_to).await?
+        };
+        // Holes cost the client nothing and the server a digest: those of what should go by extents travel as zeros.
+        let opened = match opened {
+            Opened::Large(info) if info.size <= up_to => whole(cx, &path, up_to).await?,
+            opened => opened,
         };
         match opened {
             Opened::Whole(reader) => {
                 let info = reader.info();
                 let head = head(path, info, reader.holes().clone());
-                let digest = exchange.send_file(&head, reader).await?;
+                let digest = exchange.send_file(&head, hollow::reading(cx, reader)).await?;
                 Ok(Ended::Sent(Sent { length: info.size, digest }))
             }
             Opened::Large(info) => {
@@ -42,6 +47,14 @@ impl Handler for Dwld {
             }
         }
     }
+}
+
+/// All of a file with its holes, if it is no larger.
+async fn whole(cx: &Context, path: &RemotePath, up_to: u64) -> Result<Opened, Failure> {
+    Ok(match cx.storage().open(path).await? {
+        reader if reader.info().size > up_to => Opened::Large(reader.info()),
+        reader => Opened::Whole(reader),
+    })
 }
 
 fn head(path: RemotePath, info: FileInfo, holes: Holes) -> File {

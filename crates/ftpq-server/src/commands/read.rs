@@ -5,6 +5,7 @@ use ftpq_proto::commands::read::{Args, Part, Sent, VERB};
 use ftpq_storage::Pinned;
 
 use super::{cut, extent};
+use crate::hollow;
 
 /// The handler of READ.
 pub(crate) struct Read;
@@ -31,7 +32,7 @@ impl Handler for Read {
         } else {
             let reader = cx.storage().open_extent(&file, args.index).await?;
             let head = Part { holes: reader.holes().clone() };
-            exchange.send_file(&head, reader).await?
+            exchange.send_file(&head, hollow::reading(cx, reader)).await?
         };
         Ok(Sent { digest })
     }

@@ -7,6 +7,8 @@ use ftpq_proto::{
 };
 use ftpq_storage::NewFile;
 
+use crate::hollow;
+
 /// The handler of UPLD.
 pub(crate) struct Upld;
 
@@ -16,10 +18,6 @@ impl Handler for Upld {
 
     fn spec(&self) -> Spec {
         Spec::new(VERB, Right::Write, "upload a file")
-    }
-
-    fn is_costly(&self, args: &Args) -> bool {
-        !args.holes.is_empty()
     }
 
     async fn handle(&self, cx: &Context, args: Args, exchange: &mut Exchange) -> Result<Committed, Failure> {
@@ -36,8 +34,8 @@ impl Handler for Upld {
             return Err(bad_size("holes in a file that must go by extents"));
         }
         let Args { size, holes, overwrite, accept_same, parents, mode, mtime, eager, .. } = args;
-        let file = NewFile { size, holes, overwrite, accept_same, parents, mode, mtime };
-        let mut upload = cx.storage().create(&path, file).await?;
+        let file = NewFile { size, holes: holes.clone(), overwrite, accept_same, parents, mode, mtime };
+        let mut upload = hollow::writing(cx, &holes, cx.storage().create(&path, file).await?);
         let expected = exchange.receive_file((!eager).then_some(&Go {}), data, &mut *upload).await?;
         let digest = upload.commit(expected).await?;
         let length = size.unwrap_or_else(|| exchange.bytes());

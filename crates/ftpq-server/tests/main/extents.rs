@@ -2,6 +2,7 @@
 //! whole.
 
 mod flights;
+mod hollow;
 
 use std::{
     fs,
@@ -578,23 +579,6 @@ async fn a_download_of_so_many_bytes_at_most_only_tells_of_a_larger_file() {
                 raw.reply::<dwld::Large>().await;
             }
         }
-    }
-    // Holes are left out only where that is asked for.
-    sparse_file(&server.path("f"));
-    for (up_to, sparse, body) in [
-        (None, false, SPARSE),
-        (Some(SPARSE), false, SPARSE),
-        (None, true, DATA.len() as u64),
-        (Some(SPARSE), true, DATA.len() as u64),
-    ] {
-        let args = dwld::Args { path: path(), up_to, sparse };
-        let mut raw = Raw::request(session.connection(), dwld::VERB, args).await;
-        let Response::Head(head) = raw.response().await else { panic!("not a head") };
-        let head: dwld::File = head.deserialized().unwrap();
-        assert_eq!((head.sparse, head.holes.data_in(SPARSE)), (true, Some(body)), "{up_to:?} {sparse}");
-        raw.recv.block(body as usize).await.unwrap();
-        let trailer: Trailer = raw.recv.frame(PATIENCE).await.unwrap();
-        assert_eq!(trailer.digest, digest(&fs::read(server.path("f")).unwrap()));
     }
 }
 

@@ -294,9 +294,9 @@ async fn costly_commands_of_a_key_wait_for_each_other_and_for_nobody_else() {
 }
 
 /// Waits at a gate if it is costly.
-struct Costly {
-    gate: Arc<Semaphore>,
-    running: Arc<Semaphore>,
+pub(crate) struct Costly {
+    pub(crate) gate: Arc<Semaphore>,
+    pub(crate) running: Arc<Semaphore>,
 }
 
 impl Handler for Costly {

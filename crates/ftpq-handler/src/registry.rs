@@ -106,10 +106,12 @@ impl<H: Handler> DynHandler for H {
         exchange: &'a mut Exchange,
     ) -> Pin<Box<dyn Future<Output = Result<Value, Failure>> + Send + 'a>> {
         Box::pin(async move {
-            let args = codec::from_value(&args)
+            let decoded = codec::from_value(&args)
                 .map_err(|error| Failure::new(Status::BadArguments, format!("bad arguments: {error}")))?;
-            let _turn = if self.is_costly(&args) { Some(cx.turn().await?) } else { None };
-            let reply = self.handle(cx, args, exchange).await?;
+            // It may take much more than the bytes that it came in.
+            drop(args);
+            let _turn = if self.is_costly(&decoded) { Some(cx.turn().await?) } else { None };
+            let reply = self.handle(cx, decoded, exchange).await?;
             Value::serialized(&reply).map_err(|error| Failure::internal(error.to_string()))
         })
     }

@@ -4,7 +4,7 @@
 //! whether a handler runs. A handler cannot forget a check, leave a client waiting, or take the
 //! server down.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
+use std::{mem::replace, panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
 use ciborium::Value;
 use ftpq_handler::{Context, Exchange, Failure, User};
@@ -64,12 +64,12 @@ pub(crate) async fn run(session: Arc<Session>, turn: OwnedSemaphorePermit, send:
 /// Everything between the request and the reply.
 async fn admit_and_handle(
     session: &Session,
-    request: Request,
+    mut request: Request,
     exchange: &mut Exchange,
 ) -> (Option<Arc<User>>, Option<RemotePath>, Result<Value, Failure>) {
     let is_con = request.verb == con::VERB;
     // What rides in CON's flight waits for it: CON may bring what lets the key in.
-    let settled = if is_con { Ok(()) } else { wait_for_con(session).await };
+    let settled = if is_con { Ok(()) } else { wait_for_con(session, &mut request.args).await };
     let grant = match authorise(session, is_con.then_some(&request.args)).await {
         Ok(grant) => grant,
         Err((failure, offence)) => {
@@ -141,13 +141,23 @@ fn refused(key: Fingerprint, denied: Denied) -> Failure {
     }
 }
 
-/// Waits until CON was answered; how, where that was no welcome.
-async fn wait_for_con(session: &Session) -> Result<(), Failure> {
+/// Waits until CON was answered; how, where that was no welcome. What waits are the bytes of a request's `args`: what
+/// was made of them may take a hundred times as much, and nobody is known yet.
+async fn wait_for_con(session: &Session, args: &mut Value) -> Result<(), Failure> {
+    let waiting = if session.is_settled() {
+        None
+    } else {
+        Some(codec::encode(&replace(args, Value::Null)).map_err(Failure::internal)?)
+    };
     match timeout(SETTLE, session.wait_settled()).await {
-        Ok(Settled::Welcome) => Ok(()),
-        Ok(Settled::Refused(failed)) => Err(Failure::new(failed.status, failed.message)),
-        Err(_) => Err(Failure::new(Status::TimedOut, "CON did not come in time")),
+        Ok(Settled::Welcome) => {}
+        Ok(Settled::Refused(failed)) => return Err(Failure::new(failed.status, failed.message)),
+        Err(_) => return Err(Failure::new(Status::TimedOut, "CON did not come in time")),
     }
+    if let Some(frame) = waiting {
+        *args = codec::decode(frame.get(codec::PREFIX_LEN..).unwrap_or_default()).map_err(Failure::internal)?;
+    }
+    Ok(())
 }
 
 /// Whether a command may begin now: not while the server stops.

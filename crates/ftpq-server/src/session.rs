@@ -225,7 +225,7 @@ impl Session {
         self.pass.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether somebody is known here, and welcome.
+    /// Whether CON was answered, in whichever way.
     pub(crate) fn is_settled(&self) -> bool {
         self.settled.borrow().is_some()
     }

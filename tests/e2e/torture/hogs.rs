@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use ciborium::cbor;
+use ciborium::{Value, cbor};
 use ftpq_proto::limits::FRAME_MAX;
 use quinn::{ClientConfig, Connection, RecvStream, SendStream};
 use tokio::{
@@ -102,6 +102,20 @@ fn t18_downloads_that_nobody_reads() {
     hogs.within_budget();
 }
 
+/// Requests of people whom nobody knows yet, whose arguments take a hundred times as much once they are read.
+#[test]
+fn t18_requests_that_grow_before_anybody_is_known() {
+    let hogs = Hogs::of("t18");
+    let args = Value::Array(vec![Value::Array(vec![0.into()]); FRAME_MAX / 2 - 100]);
+    let growing = request("LIST", args);
+    let connections = hogs.hostile.run(hogs.strangers());
+    hogs.hold(connections, |connection| {
+        let growing = growing.clone();
+        async move { every_stream(&connection, &growing).await }
+    });
+    hogs.within_budget();
+}
+
 /// A server with a small budget, and those who want all of it.
 struct Hogs {
     _torture: Torture,
@@ -135,23 +149,30 @@ impl Hogs {
         self.fill_by(self.server.address, hog, || {});
     }
 
-    /// Connects until the server takes nobody any more, lets each do its worst, and looks until the server's memory
-    /// has stopped growing.
+    /// Connects until the server takes nobody any more, and lets each do its worst.
     fn fill_by<F: Future<Output = Streams> + Send + 'static>(
         &self,
         address: SocketAddr,
         hog: impl Fn(Connection) -> F,
         connected: impl FnOnce(),
     ) {
-        let (connections, streams) = self.hostile.run(async {
-            let connections = self.connections(address).await;
-            connected();
+        let connections = self.hostile.run(self.connections(address));
+        connected();
+        self.hold(connections, hog);
+    }
+
+    /// Looks until the server's memory has stopped growing.
+    fn hold<F: Future<Output = Streams> + Send + 'static>(
+        &self,
+        connections: Vec<Connection>,
+        hog: impl Fn(Connection) -> F,
+    ) {
+        let streams = self.hostile.run(async {
             let mut hogs = JoinSet::new();
             for connection in &connections {
                 hogs.spawn(hog(connection.clone()));
             }
-            let streams = hogs.join_all().await;
-            (connections, streams)
+            hogs.join_all().await
         });
         let mut last = 0;
         until("the server holds all that it will", || {
@@ -178,6 +199,18 @@ impl Hogs {
         let program = self.world.home_program().args(["ls", "--accept-new", "-s", &self.server.name()]);
         self.world.authorise(&self.world.home(), "name=friend rights=list");
         program.run().ok();
+    }
+
+    /// Connections on which nobody has said CON.
+    async fn strangers(&self) -> Vec<Connection> {
+        let client = HostileKey::at(&self.world.path("hostile/stranger.pem"));
+        let client = client.client(ftpq_proto::ALPN, hostile::transport(1024));
+        let place = Place::on(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let mut all = Vec::new();
+        for _ in 0..40 {
+            all.push(place.connect(self.server.address, &client).await.unwrap());
+        }
+        all
     }
 
     async fn connections(&self, address: SocketAddr) -> Vec<Connection> {

@@ -26,6 +26,8 @@ pub struct Exchange {
     phase: Phase,
     bytes: u64,
     room: Option<Room>,
+    /// For a body that came: its last blocks may be here until the command ends.
+    held: Option<Held>,
     pace: Option<Arc<Pace>>,
 }
 
@@ -34,7 +36,7 @@ pub struct Exchange {
 enum Phase {
     /// Items, the head, or the reply may follow.
     Open,
-    /// An item or a body is on its way to the client: anything but its end is a cut.
+    /// An item, a head or a body is on its way to the client: anything but its end is a cut.
     Sending,
     /// Only the reply may follow.
     Done,
@@ -43,7 +45,7 @@ enum Phase {
 impl Exchange {
     /// For dispatchers: the request was read, nothing was answered.
     pub fn new(send: SendHalf, recv: RecvHalf) -> Self {
-        Self { send, recv, phase: Phase::Open, bytes: 0, room: None, pace: None }
+        Self { send, recv, phase: Phase::Open, bytes: 0, room: None, held: None, pace: None }
     }
 
     /// Sends one part of a result that comes in parts.
@@ -65,13 +67,10 @@ impl Exchange {
         head: &H,
         mut file: Box<dyn Reader + '_>,
     ) -> Result<Digest, Failure> {
-        self.in_phase(Phase::Open)?;
-        self.send.frame(&Response::Head(value(head)?)).await?;
-        self.phase = Phase::Sending;
+        self.send_head(head).await?;
         let size = file.info().size.min(BLOCK as u64) as usize;
-        let mut held = None;
         loop {
-            let most = self.room_for(size, &mut held);
+            let most = self.room_for(size);
             file.limit_blocks(if most < size { most } else { BLOCK });
             let Some(block) = file.next_block().await? else { break };
             self.send_block(block).await?;
@@ -84,9 +83,9 @@ impl Exchange {
 
     /// Sends a head after which no body follows.
     pub async fn head<H: Serialize>(&mut self, head: &H) -> Result<(), Failure> {
-        self.in_phase(Phase::Open)?;
+        self.send_head(head).await?;
         self.phase = Phase::Done;
-        Ok(self.send.frame(&Response::Head(value(head)?)).await?)
+        Ok(())
     }
 
     /// Sends `go`, where the client waits for it, and receives a body of `size` bytes, or of chunks
@@ -99,11 +98,11 @@ impl Exchange {
         file: &mut dyn Upload,
     ) -> Result<Digest, Failure> {
         self.in_phase(Phase::Open)?;
-        self.phase = Phase::Done;
         if let Some(go) = go {
-            self.send.frame(&Response::Head(value(go)?)).await?;
+            self.send_head(go).await?;
         }
-        let mut body = Body { left: size.unwrap_or(0), in_chunks: size.is_none(), held: None };
+        self.phase = Phase::Done;
+        let mut body = Body { left: size.unwrap_or(0), in_chunks: size.is_none() };
         while let Some(block) = self.next_block(&mut body).await? {
             self.bytes += block.len() as u64;
             file.write(block).await?;
@@ -132,10 +131,22 @@ impl Exchange {
         self.bytes
     }
 
-    /// For dispatchers: the halves, and whether something was cut on its way out, after which no reply
-    /// can follow.
-    pub fn into_parts(self) -> (SendHalf, RecvHalf, bool) {
-        (self.send, self.recv, self.phase == Phase::Sending)
+    /// For dispatchers: whether something was cut on its way out, after which no reply can follow.
+    pub fn is_cut(&self) -> bool {
+        self.phase == Phase::Sending
+    }
+
+    /// For dispatchers: the halves.
+    pub fn into_parts(self) -> (SendHalf, RecvHalf) {
+        (self.send, self.recv)
+    }
+
+    /// Sends a head, behind which a body is [`Sending`](Phase::Sending).
+    async fn send_head<H: Serialize>(&mut self, head: &H) -> Result<(), Failure> {
+        self.in_phase(Phase::Open)?;
+        let frame = codec::encode(&Response::Head(value(head)?)).map_err(SendError::from)?;
+        self.phase = Phase::Sending;
+        Ok(self.send.block(frame.into()).await?)
     }
 
     async fn send_block(&mut self, mut block: Bytes) -> Result<(), Failure> {
@@ -167,7 +178,7 @@ impl Exchange {
         let most = if self.pace.is_some() { PIECE } else { BLOCK };
         let size = body.left.min(most as u64) as usize;
         // Other chunks may be larger than this one.
-        let room = self.room_for(if body.in_chunks { most } else { size }, &mut body.held);
+        let room = self.room_for(if body.in_chunks { most } else { size });
         let size = size.min(room);
         if let Some(pace) = &self.pace {
             pace.wait(Way::Up, size).await;
@@ -179,12 +190,12 @@ impl Exchange {
 
     /// How large the next of a body's blocks may be, of which the largest has `size` bytes. Where there is no room,
     /// they are small: to wait for it could be for ever, since whoever has it may be as slow as it likes.
-    fn room_for(&self, size: usize, held: &mut Option<Held>) -> usize {
+    fn room_for(&mut self, size: usize) -> usize {
         let Some(room) = self.room.as_ref().filter(|_| size > SMALL_BLOCK) else { return size };
-        if held.is_none() {
-            *held = room.try_hold(size);
+        if self.held.is_none() {
+            self.held = room.try_hold(size);
         }
-        if held.is_some() { size } else { SMALL_BLOCK }
+        if self.held.is_some() { size } else { SMALL_BLOCK }
     }
 
     fn in_phase(&self, phase: Phase) -> Result<(), Failure> {
@@ -197,7 +208,6 @@ struct Body {
     /// Bytes that are still to come of it, or of the chunk that is being read.
     left: u64,
     in_chunks: bool,
-    held: Option<Held>,
 }
 
 /// Bytes of a block that need no room of their own: every stream may have one.

@@ -43,6 +43,12 @@ pub(crate) async fn run(session: Arc<Session>, turn: OwnedSemaphorePermit, send:
             (None, String::new(), None, Err(error.into()))
         }
     };
+    // Within a body there is no room for a reply.
+    let result = if exchange.is_cut() {
+        result.and_then(|_| Err(Failure::internal("a handler left a body behind")))
+    } else {
+        result
+    };
     // A reply that fits no frame is a mistake of its handler's, and known before anything is reported.
     let result = result.and_then(|value| codec::encode(&Response::Reply(Reply::Ok(value))).map_err(Failure::internal));
     // A key that is not authorised was reported as such, and a stream without a request is no command.
@@ -210,13 +216,13 @@ async fn handle(
 
 /// Tells the client how it ended.
 async fn answer(exchange: Exchange, result: Result<Vec<u8>, Failure>, turn: OwnedSemaphorePermit) {
-    let (mut send, mut recv, cut) = exchange.into_parts();
+    let cut = exchange.is_cut();
+    let (mut send, mut recv) = exchange.into_parts();
     let sent = match result {
         Ok(reply) => send.block(reply.into()).await,
         Err(failure) => {
             recv.stop(failure.status());
             if cut {
-                // Within a body there is no room for a reply.
                 return send.reset(failure.status());
             }
             send.frame(&Response::Reply(Reply::Error(failure.to_wire()))).await

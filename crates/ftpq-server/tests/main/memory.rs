@@ -11,15 +11,16 @@ use ftpq_handler::{Context, Exchange, Failure, Handler, Right, Spec};
 use ftpq_proto::{
     Digest, Status,
     limits::{CHUNK_MAX, EAGER_BODY_MAX},
+    message::Trailer,
 };
 use ftpq_server::Limits;
 use ftpq_storage::{Bytes, NewFile, Storage, StorageError, Upload};
 use ftpq_transport::tuning::{STREAMS_MIN, Windows};
 use futures_util::future::join_all;
-use tokio::{task::yield_now, time::timeout};
+use tokio::{sync::Semaphore, task::yield_now, time::timeout};
 
 use crate::support::{
-    ALL, PATIENCE, Raw, TestServer, args, assert_welcome, get, identity, limited, pattern, put, status,
+    ALL, PATIENCE, Raw, TestServer, args, assert_welcome, digest, get, identity, limited, pattern, put, status,
 };
 
 /// With so little memory, all that there is are the least windows.
@@ -96,28 +97,53 @@ async fn a_download_goes_on_where_no_room_is_left() {
     reader.next_block().await.unwrap();
 }
 
-/// Also those of bodies of which nobody knows the size.
+/// Also those of bodies of which nobody knows the size; and while another has come, but is not where it goes.
 #[tokio::test]
 async fn blocks_are_small_where_no_room_is_left() {
-    let (limits, sizes) = (Limits { memory: 2 << 20, ..Limits::default() }, Arc::new(Mutex::new(Vec::new())));
-    let server = TestServer::start_with(|builder| builder.limits(limits).with(Takes(sizes.clone()))).await;
+    let limits = Limits { memory: 2 << 20, ..Limits::default() };
+    let takes = Takes::default();
+    let server = TestServer::start_with(|builder| builder.limits(limits).with(takes.clone())).await;
     let key = identity();
     server.authorise(&key, "name=a rights=list");
     let connection = server.connect(&key).await;
     assert_welcome(&connection).await;
-    let mut takes = Vec::new();
-    for _ in 0..2 {
+    let take = async || {
         let mut raw = Raw::request(&connection, "acme.take", ()).await;
         raw.bytes([&(CHUNK_MAX as u32).to_be_bytes()[..], &pattern(CHUNK_MAX)].concat()).await;
-        until(|| sizes.lock().unwrap().iter().sum::<usize>() == CHUNK_MAX).await;
-        takes.push((raw, std::mem::take(&mut *sizes.lock().unwrap())));
-    }
-    assert_eq!(takes[0].1, [CHUNK_MAX]);
-    assert_eq!(takes[1].1, vec![16 * 1024; CHUNK_MAX / (16 * 1024)]);
+        until(|| takes.sizes.lock().unwrap().iter().sum::<usize>() == CHUNK_MAX).await;
+        (raw, std::mem::take(&mut *takes.sizes.lock().unwrap()))
+    };
+    let small = vec![16 * 1024; CHUNK_MAX / (16 * 1024)];
+    let (mut first, sizes) = take().await;
+    assert_eq!(sizes, [CHUNK_MAX]);
+    let (_second, sizes) = take().await;
+    assert_eq!(sizes, small);
+    first.send.chunk(Bytes::new()).await.unwrap();
+    first.send.frame(&Trailer { digest: digest(b"") }).await.unwrap();
+    takes.came.acquire().await.unwrap().forget();
+    let (_third, sizes) = take().await;
+    assert_eq!(sizes, small);
+    takes.go_on.add_permits(1);
+    first.reply::<()>().await;
+    let (_fourth, sizes) = take().await;
+    assert_eq!(sizes, [CHUNK_MAX]);
 }
 
 /// Takes a body of any length, and notes the sizes of its blocks.
-struct Takes(Arc<Mutex<Vec<usize>>>);
+#[derive(Clone)]
+struct Takes {
+    sizes: Arc<Mutex<Vec<usize>>>,
+    /// A body has come to its end.
+    came: Arc<Semaphore>,
+    go_on: Arc<Semaphore>,
+}
+
+impl Default for Takes {
+    fn default() -> Self {
+        let [came, go_on] = [(); 2].map(|()| Arc::new(Semaphore::new(0)));
+        Self { sizes: Arc::default(), came, go_on }
+    }
+}
 
 impl Handler for Takes {
     type Args = ();
@@ -128,7 +154,10 @@ impl Handler for Takes {
     }
 
     async fn handle(&self, _: &Context, (): (), exchange: &mut Exchange) -> Result<(), Failure> {
-        exchange.receive_file(None::<&()>, None, &mut Sizes(self.0.clone())).await.map(drop)
+        exchange.receive_file(None::<&()>, None, &mut Sizes(self.sizes.clone())).await?;
+        self.came.add_permits(1);
+        self.go_on.acquire().await.map_err(Failure::internal)?.forget();
+        Ok(())
     }
 }
 

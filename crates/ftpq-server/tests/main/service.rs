@@ -2,16 +2,17 @@
 
 use std::{fs, sync::atomic::AtomicBool};
 
+use async_trait::async_trait;
 use ciborium::Value;
 use ftpq_client::Remote;
 use ftpq_handler::{Context, Exchange, Failure, Handler, Spec};
-use ftpq_proto::{RemotePath, Status, limits::FRAME_MAX};
+use ftpq_proto::{Digest, Holes, RemotePath, Status, Timestamp, limits::FRAME_MAX, message::Response};
 use ftpq_server::{Access, Server};
-use ftpq_storage::{Bytes, LocalFs, NewFile, Storage};
-use ftpq_transport::Closed;
+use ftpq_storage::{Bytes, FileInfo, LocalFs, NewFile, Problem, Reader, Storage, StorageError};
+use ftpq_transport::{Closed, RecvError};
 use tokio::time::timeout;
 
-use crate::support::{ALL, PATIENCE, TestServer, digest, names, pattern, put, remote, status};
+use crate::support::{ALL, PATIENCE, Raw, TestServer, digest, names, pattern, put, remote, status};
 
 #[test]
 fn two_handlers_of_one_verb_are_no_server() {
@@ -57,6 +58,24 @@ async fn a_reply_that_fits_no_frame_is_answered_for() {
     let session = server.user("name=a rights=list").await;
     let reply = session.call::<_, Vec<u8>>("acme.zeros", &RemotePath::root(), &Value::Null).await;
     assert_eq!(status(reply), Status::Internal);
+}
+
+/// Nothing that follows half a body can be told from it.
+#[tokio::test]
+async fn a_handler_that_gives_up_a_body_and_replies_is_cut() {
+    let server = TestServer::start_with(|builder| builder.with(GivesUp)).await;
+    let session = server.user("name=a rights=list").await;
+    let mut raw = Raw::request(session.connection(), "acme.give-up", ()).await;
+    // The end may be faster than the head.
+    let reset = loop {
+        match raw.recv.frame::<Response>(PATIENCE).await {
+            Ok(Response::Head(_)) => {}
+            Ok(other) => panic!("not a head: {other:?}"),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(reset, RecvError::Reset(Status::Internal)), "{reset:?}");
+    assert_eq!(server.outcome_of("acme.give-up").await, Err(Status::Internal));
 }
 
 #[tokio::test]
@@ -113,6 +132,45 @@ impl Handler for Returns {
 
     async fn handle(&self, _: &Context, (): (), _: &mut Exchange) -> Result<Vec<u8>, Failure> {
         Ok(vec![0; self.1])
+    }
+}
+
+/// Begins a body, and replies.
+struct GivesUp;
+
+impl Handler for GivesUp {
+    type Args = ();
+    type Reply = ();
+
+    fn spec(&self) -> Spec {
+        Spec::for_everyone("acme.give-up", "begin a body")
+    }
+
+    async fn handle(&self, _: &Context, (): (), exchange: &mut Exchange) -> Result<(), Failure> {
+        exchange.send_file(&(), Box::new(Unreadable)).await.unwrap_err();
+        Ok(())
+    }
+}
+
+struct Unreadable;
+
+#[async_trait]
+impl Reader for Unreadable {
+    fn info(&self) -> FileInfo {
+        FileInfo { size: 1, version: Digest::from([0; 32]).into(), sparse: false, mtime: Timestamp::default(), mode: 0 }
+    }
+
+    fn holes(&self) -> &Holes {
+        static NONE: Holes = Holes::NONE;
+        &NONE
+    }
+
+    async fn next_block(&mut self) -> Result<Option<Bytes>, StorageError> {
+        Err(StorageError::new(&RemotePath::root(), Problem::Changed))
+    }
+
+    async fn finish(self: Box<Self>) -> Result<Digest, StorageError> {
+        Err(StorageError::new(&RemotePath::root(), Problem::Changed))
     }
 }
 

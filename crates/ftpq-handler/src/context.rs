@@ -23,7 +23,7 @@ pub struct Context {
     cwd: RemotePath,
     storage: Arc<dyn Storage>,
     service: Arc<Service>,
-    turns: Arc<Semaphore>,
+    costly: Arc<Semaphore>,
     subject: Mutex<Option<RemotePath>>,
 }
 
@@ -76,16 +76,16 @@ impl fmt::Debug for Succession {
 }
 
 impl Context {
-    /// For dispatchers. Costly commands of the user share `turns`.
+    /// For dispatchers. Costly commands of the user share the turns `costly`.
     pub fn new(
         user: Arc<User>,
         remote: SocketAddr,
         cwd: RemotePath,
         storage: Arc<dyn Storage>,
         service: Arc<Service>,
-        turns: Arc<Semaphore>,
+        costly: Arc<Semaphore>,
     ) -> Self {
-        Self { user, remote, cwd, storage, service, turns, subject: Mutex::new(None) }
+        Self { user, remote, cwd, storage, service, costly, subject: Mutex::new(None) }
     }
 
     /// Who asks.
@@ -120,8 +120,8 @@ impl Context {
 
     /// Waits for a turn among the user's costly commands. For handlers that do more than what is costly: while they
     /// wait for something else they must hold none. The others say [`is_costly`](crate::Handler::is_costly).
-    pub async fn turn(&self) -> Result<OwnedSemaphorePermit, Failure> {
-        self.turns.clone().acquire_owned().await.map_err(Failure::internal)
+    pub async fn costly_turn(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        self.costly.clone().acquire_owned().await.map_err(Failure::internal)
     }
 
     /// Fails unless the user has `right`, for what a command needs beyond its verb's own right and does not do

@@ -110,7 +110,7 @@ impl<H: Handler> DynHandler for H {
                 .map_err(|error| Failure::new(Status::BadArguments, format!("bad arguments: {error}")))?;
             // It may take much more than the bytes that it came in.
             drop(args);
-            let _turn = if self.is_costly(&decoded) { Some(cx.turn().await?) } else { None };
+            let _turn = if self.is_costly(&decoded) { Some(cx.costly_turn().await?) } else { None };
             let reply = self.handle(cx, decoded, exchange).await?;
             Value::serialized(&reply).map_err(|error| Failure::internal(error.to_string()))
         })

@@ -32,7 +32,7 @@ pub(crate) struct Client {
     /// The memory that its connections hold beyond their least, in KiB.
     held: AtomicU64,
     /// Turns for costly commands.
-    pub(crate) turns: Arc<Semaphore>,
+    pub(crate) costly: Arc<Semaphore>,
     /// For what is held of its bodies.
     pub(crate) room: Room,
 }
@@ -56,9 +56,9 @@ impl Clients {
         let mut by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
         by_key.retain(|_, client| client.strong_count() > 0);
         let client = by_key.get(&key).and_then(Weak::upgrade).unwrap_or_else(|| {
-            let turns = Arc::new(Semaphore::new(self.limits.costly_per_key as usize));
+            let costly = Arc::new(Semaphore::new(self.limits.costly_per_key as usize));
             let room = self.room.part(self.limits.memory / 8);
-            let client = Arc::new(Client { held: AtomicU64::new(0), turns, room });
+            let client = Arc::new(Client { held: AtomicU64::new(0), costly, room });
             by_key.insert(key, Arc::downgrade(&client));
             client
         });

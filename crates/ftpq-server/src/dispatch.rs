@@ -208,7 +208,7 @@ async fn handle(
     session.server.paces.of(&user).into_iter().for_each(|pace| exchange.set_pace(pace));
     let remote = session.connection.remote_address();
     let cx =
-        Context::new(user, remote, request.cwd, storage, session.server.service.clone(), member.client.turns.clone());
+        Context::new(user, remote, request.cwd, storage, session.server.service.clone(), member.client.costly.clone());
     let ran = AssertUnwindSafe(registered.run(&cx, request.args, exchange)).catch_unwind().await;
     let result = ran.unwrap_or_else(|panic| Err(Failure::internal(describe(&*panic))));
     (cx.subject(), result)

@@ -64,5 +64,5 @@ impl Upload for Hollow<'_, dyn Upload> {
 
 async fn turn(cx: &Context) -> Option<OwnedSemaphorePermit> {
     // There is no end of turns.
-    cx.turn().await.ok()
+    cx.costly_turn().await.ok()
 }

@@ -50,10 +50,10 @@ impl Connector {
         self.identity.fingerprint()
     }
 
-    /// Connects to the first of `addresses` that answers and has one of the keys in `trust`. With
+    /// Connects to the first of `addresses` that answers, if it has one of the keys in `trust`. With
     /// none in it, the handshake ends with [`ConnectError::Untrusted`] before this client's own key
     /// is shown. Each address is tried a moment after the one before
-    /// (RFC 8305); the answer must come within `patience`.
+    /// (RFC 8305); the answer must come within `patience`. [`Closed::Refused`] is no answer while there are others.
     pub async fn connect(
         &self,
         addresses: &[SocketAddr],
@@ -72,18 +72,22 @@ impl Connector {
                 None => attempts.spawn(attempt),
             };
         }
-        let first_answer = async {
-            let mut last = ConnectError::NoAnswer;
+        let mut failed = ConnectError::NoAnswer;
+        let answer = async {
             while let Some(attempt) = attempts.join_next().await {
                 match attempt {
-                    Ok(Err(error @ (ConnectError::NoAnswer | ConnectError::Socket(_)))) => last = error,
-                    Ok(answer) => return answer,
-                    Err(_) => {}
+                    Ok(Err(ConnectError::NoAnswer)) | Err(_) => {}
+                    // It takes connections from this network, or family of addresses, no more than others.
+                    Ok(Err(error @ (ConnectError::Socket(_) | ConnectError::Failed(Closed::Refused)))) => {
+                        failed = error
+                    }
+                    Ok(answer) => return Some(answer),
                 }
             }
-            Err(last)
+            None
         };
-        time::timeout(patience, first_answer).await.unwrap_or(Err(ConnectError::NoAnswer))
+        let answer = time::timeout(patience, answer).await;
+        answer.ok().flatten().unwrap_or(Err(failed))
     }
 
     async fn connect_to(self, address: SocketAddr, trust: Vec<Fingerprint>) -> Result<Connection, ConnectError> {
@@ -141,3 +145,34 @@ pub enum ConnectError {
 
 /// How long an address is tried alone before the next one is tried as well (RFC 8305, section 5).
 const HEAD_START: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::Listener;
+
+    /// A server may keep out one of a client's networks: its IPv6, say.
+    #[tokio::test]
+    async fn where_one_address_is_refused_the_next_is_tried() {
+        let key = Identity::generate().unwrap();
+        let listeners = [(); 2].map(|()| Listener::bind((Ipv4Addr::LOCALHOST, 0).into(), &key).unwrap());
+        let addresses = listeners.each_ref().map(Listener::local_addr);
+        let [refusing, accepting] = listeners;
+        tokio::spawn(async move {
+            while let Some(incoming) = refusing.accept().await {
+                incoming.refuse();
+            }
+        });
+        let accepted = tokio::spawn(async move { accepting.accept().await.unwrap().accept(PATIENCE).await.map(drop) });
+        let client = Connector::new(Identity::generate().unwrap());
+        let connection = client.connect(&addresses, &[key.fingerprint()], PATIENCE).await.unwrap();
+        assert_eq!(connection.remote_address(), addresses[1]);
+        accepted.await.unwrap().unwrap();
+        let refused = client.connect(&addresses[..1], &[key.fingerprint()], PATIENCE).await.unwrap_err();
+        assert!(matches!(refused, ConnectError::Failed(Closed::Refused)), "{refused}");
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+}

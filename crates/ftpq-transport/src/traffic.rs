@@ -17,7 +17,7 @@ use rustix::net::sockopt;
 pub struct Traffic {
     /// What decides how much is in flight.
     pub congestion: Congestion,
-    /// Bytes of UDP payload in every full packet, 1,200 to 65,507. Found out where absent.
+    /// Bytes of UDP payload in every full packet, 1,200 to 65,488. Found out where absent.
     pub mtu: Option<u16>,
     /// What is known of paths.
     pub paths: Paths,

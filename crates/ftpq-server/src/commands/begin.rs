@@ -26,7 +26,7 @@ impl Handler for Begin {
         let Args { fresh, apart, sparse, overwrite, same, parents, first, .. } = args;
         let file = LargeFile { extents, owner: owner(cx), fresh, apart, sparse, overwrite, same, parents };
         // A turn for this alone: the first extent may take as long as its client likes.
-        let turn = cx.turn().await?;
+        let turn = cx.costly_turn().await?;
         let staging = cx.storage().begin(&path, file).await?;
         drop(turn);
         let Some(staging) = staging else { return Ok(Begun { upload: None, written: None }) };

@@ -22,7 +22,7 @@ impl Handler for Commit {
         let staging = cx.storage().staging(&path, owner(cx), args.upload).await?;
         staging.settle().await;
         // Not before: what it waits for may need a turn of its own.
-        let _turn = cx.turn().await?;
+        let _turn = cx.costly_turn().await?;
         let Args { digest, mode, mtime, .. } = args;
         let digest = staging.commit(Publish { digest, mode, mtime }).await?;
         Ok(Committed { path, length: staging.extents().size(), digest })

@@ -93,8 +93,8 @@ impl<'a> FileCopy<'a> {
         }
     }
 
-    /// Opens the file. Among others, one that is larger than was thought waits for its room, and not while it holds
-    /// a stream: what comes on that would fill the window of those that have theirs.
+    /// Opens the file. Among others, one that is larger than was thought needs more room. If that is not there it waits,
+    /// and not while it holds a stream: what comes on that would fill the window of those that have theirs.
     async fn open(&mut self) -> Result<Opened, CopyError> {
         loop {
             let opened = self.copy.waits.source(self.copy.from.open_up_to(self.source, WHOLE_MAX)).await;
@@ -103,13 +103,12 @@ impl<'a> FileCopy<'a> {
                 Opened::Whole(reader) => reader.info().size,
                 Opened::Large(info) => info.size,
             };
-            match &mut self.room {
-                Some(room) if !room.suffices(size) => {
-                    drop(opened);
-                    room.take_most(self.copy).await;
-                }
-                _ => return Ok(opened),
+            let Some(room) = &mut self.room else { return Ok(opened) };
+            if room.widen(self.copy, size) {
+                return Ok(opened);
             }
+            drop(opened);
+            room.wait(self.copy, size).await;
         }
     }
 
@@ -173,15 +172,18 @@ impl Room {
         }
     }
 
-    fn suffices(&self, size: u64) -> bool {
-        self.0.as_ref().is_none_or(|memory| memory.num_permits() >= Self::weight_of(size) as usize)
+    /// Takes what a file of `size` bytes needs besides. Returns whether it is there.
+    fn widen(&mut self, copy: &Copy, size: u64) -> bool {
+        let Some(memory) = &mut self.0 else { return true };
+        let more = Self::weight_of(size).saturating_sub(memory.num_permits() as u32);
+        copy.memory.clone().try_acquire_many_owned(more).map(|more| memory.merge(more)).is_ok()
     }
 
-    /// Gives back what there is first, so that nobody waits for anybody who waits.
-    async fn take_most(&mut self, copy: &Copy) {
+    /// Waits for it. Gives back what there is first, so that nobody waits for anybody who waits.
+    async fn wait(&mut self, copy: &Copy, size: u64) {
         self.0 = None;
         // The semaphore is never closed.
-        self.0 = copy.memory.clone().acquire_many_owned(LARGEST_KIB).await.ok();
+        self.0 = copy.memory.clone().acquire_many_owned(Self::weight_of(size)).await.ok();
     }
 }
 

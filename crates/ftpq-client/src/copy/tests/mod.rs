@@ -485,7 +485,7 @@ async fn files_that_are_named_are_copied_side_by_side() {
     let paths: Vec<(RemotePath, RemotePath)> =
         (0..40).map(|i| (format!("f{i}").parse().unwrap(), format!("g{i}").parse().unwrap())).collect();
     for (index, (source, _)) in paths.iter().enumerate().filter(|(index, _)| *index != 7) {
-        fs::write(from.path().join(source.name().unwrap().to_string()), vec![1; index * 100_000]).unwrap();
+        fs::write(from.path().join(source.name().unwrap().to_string()), vec![1; index * 10_000]).unwrap();
     }
     let mut target = Cutting::new(to.path(), &[]);
     Arc::get_mut(&mut target).unwrap().slow = Duration::from_secs(10);
@@ -498,7 +498,8 @@ async fn files_that_are_named_are_copied_side_by_side() {
     copy.files(paths, count).await.unwrap();
     assert_eq!((files, failed), (39, 1));
     // The clock is one that only sleeping moves.
-    assert!(began.elapsed() < Duration::from_secs(20 * 10), "one after the other");
+    let rounds = 40_u32.div_ceil(OPTIONS.parallel);
+    assert!(began.elapsed() <= rounds * Duration::from_secs(10), "{:?}: fewer than may be", began.elapsed());
     assert_eq!(copy.memory.available_permits(), crate::limits::BUFFERS_KIB as usize);
 }
 

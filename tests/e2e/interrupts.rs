@@ -31,6 +31,34 @@ fn ctrl_c_during_an_upload_leaves_nothing_to_be_seen_and_the_next_run_goes_on() 
     }
 }
 
+/// As by itself: it ends cleanly, and the next run goes on.
+#[test]
+fn ctrl_c_during_a_batch_is_as_without_one() {
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let world = World::serving();
+        solid(&world.work().join("big"), BIG);
+        fs::write(world.work().join("batch"), "put big\n").unwrap();
+        let put = world.client().args(["shell", "-b", "batch"]).spawn();
+        until("the upload is under way", || world.server().process.bytes_written() > ENOUGH);
+        put.signal(signal);
+        let run = put.wait().ends(code);
+        assert_eq!(run.stderr.contains("ftpq: interrupted"), code == 130, "{}", run.stderr);
+        let run = world.ftpq(["shell", "-b", "batch"]).ok();
+        assert!(run.stderr.contains("kept from before"), "{}", run.stderr);
+    }
+}
+
+/// What is said of it is true.
+#[test]
+fn ctrl_c_says_that_it_goes_on_only_where_it_does() {
+    let world = World::serving();
+    let put = world.client().args(["put", "-", "--to", "big"]).input(vec![7; 256 << 20]).spawn();
+    until("the upload is under way", || world.server().process.bytes_written() > 1 << 20);
+    put.signal(Signal::INT);
+    let run = put.wait();
+    assert!(run.stderr.contains("ftpq: interrupted: nothing half is seen"), "{}", run.stderr);
+}
+
 #[test]
 fn ctrl_c_during_a_download_leaves_nothing_to_be_seen_and_the_next_run_goes_on() {
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {

@@ -219,7 +219,7 @@ impl Client {
 
     async fn resolve_host(&self, server: &ServerName) -> anyhow::Result<Vec<SocketAddr>> {
         let found = tokio::net::lookup_host((server.host.as_str(), server.port)).await;
-        let found = found.map_err(|_| Ended::with(exit::FAILED, format!("{}: no such host", server.host)))?;
+        let found = found.map_err(|error| not_looked_up(&server.host, &error))?;
         let (v4, v6) = (self.global.ipv4, self.global.ipv6);
         let addresses: Vec<_> = found.filter(|a| (!v4 || a.is_ipv4()) && (!v6 || a.is_ipv6())).collect();
         if addresses.is_empty() {
@@ -340,6 +340,20 @@ fn refused(server: &ServerName, error: Arc<CallError>) -> anyhow::Error {
     Ended::with(exit::REFUSED, message)
 }
 
+/// The name of a host led nowhere. That there is none is for good; that nobody could be asked is not.
+fn not_looked_up(host: &str, error: &io::Error) -> anyhow::Error {
+    /// What glibc and musl say of a name that is not there (getaddrinfo(3), `EAI_NONAME` and `EAI_NODATA`): the error
+    /// has no code that tells it.
+    const NO_SUCH: [&str; 3] =
+        ["Name or service not known", "No address associated with hostname", "Name does not resolve"];
+    let why = error.to_string();
+    if NO_SUCH.iter().any(|text| why.contains(text)) {
+        return Ended::with(exit::FAILED, format!("{host}: no such host"));
+    }
+    let why = why.strip_prefix("failed to lookup address information: ").unwrap_or(&why);
+    Ended::with(exit::TEMPORARY, format!("{host}: cannot look up its address: {why}: try again"))
+}
+
 fn explain(server: &ServerName, patience: Duration, error: ConnectError) -> anyhow::Error {
     let message = match &error {
         ConnectError::NoAnswer => format!(
@@ -353,4 +367,20 @@ fn explain(server: &ServerName, patience: Duration, error: ConnectError) -> anyh
     };
     let code = exit::code_of(&anyhow::Error::new(error));
     Ended::with(code, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_host_that_is_not_there_is_no_such_host() {
+        let failed = |why: &str| {
+            let error = not_looked_up("h", &io::Error::other(format!("failed to lookup address information: {why}")));
+            (exit::code_of(&error), exit::line(&error))
+        };
+        assert_eq!(failed("Name or service not known"), (exit::FAILED, "h: no such host".into()));
+        let line = "h: cannot look up its address: Temporary failure in name resolution: try again";
+        assert_eq!(failed("Temporary failure in name resolution"), (exit::TEMPORARY, line.into()));
+    }
 }

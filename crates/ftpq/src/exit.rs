@@ -43,6 +43,11 @@ impl Ended {
         anyhow::Error::new(Self { code, message: message.into() })
     }
 
+    /// Its exit code.
+    pub(crate) fn code(&self) -> u8 {
+        self.code
+    }
+
     /// What was typed makes no sense.
     pub(crate) fn usage(message: impl Into<String>) -> anyhow::Error {
         Self::with(USAGE, message)

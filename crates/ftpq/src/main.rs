@@ -10,6 +10,7 @@ mod commands;
 mod exit;
 mod global;
 mod home;
+mod interrupt;
 mod output;
 mod progress;
 mod rotation;
@@ -21,12 +22,12 @@ mod trial;
 use std::{io, process::ExitCode, time::Duration};
 
 use clap::Parser;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     cli::{Cli, Command},
     client::Client,
     home::Home,
+    interrupt::unless_interrupted,
 };
 
 fn main() -> ExitCode {
@@ -78,24 +79,13 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Client(command) => command,
     };
     let mut client = Client::new(home, cli.global)?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    // Dropping the command ends its transfers: of what was not committed, only whole extents are kept, unseen.
+    let meaning = command.interrupted();
     let work = async {
         let result = commands::run(&mut client, command).await;
         client.settle().await;
         result
     };
-    let result = tokio::select! {
-        result = work => result,
-        _ = tokio::signal::ctrl_c() => {
-            output::say(
-                "ftpq: interrupted: what is complete stays, nothing half is seen; \
-                 the same again goes on from there (a tree: with --no-clobber)",
-            );
-            Ok(exit::SIGINT)
-        }
-        _ = terminate.recv() => Ok(exit::SIGTERM),
-    };
+    let result = unless_interrupted(work, meaning).await;
     client.close().await;
     result
 }

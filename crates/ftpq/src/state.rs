@@ -1,10 +1,14 @@
 //! What is remembered between one-shot commands: the current server, and the folder on each.
 
-use std::{collections::BTreeMap, fs, io, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context;
 use ftpq_proto::{RemotePath, UserPath};
-use ftpq_storage::own_file::replace;
+use ftpq_storage::own_file::{lock, replace};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 use serde::{Deserialize, Serialize};
 
@@ -35,8 +39,7 @@ impl State {
     /// Reads `file`. One that is missing or cannot be understood counts as empty: nothing in it is
     /// worth an error.
     pub(crate) fn load(file: PathBuf) -> Self {
-        let kept = fs::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-        Self { file, kept }
+        Self { kept: Kept::read(&file), file }
     }
 
     /// The server that commands go to when none is named.
@@ -56,24 +59,38 @@ impl State {
 
     /// Remembers `server` as the current one.
     pub(crate) fn set_current(&mut self, server: &ServerName) -> anyhow::Result<()> {
-        self.kept.current = Some(server.to_string());
-        self.save()
+        self.change(|kept| kept.current = Some(server.to_string()))
     }
 
     /// Remembers the folder on `server`.
     pub(crate) fn set_folder(&mut self, server: &ServerName, folder: &RemotePath) -> anyhow::Result<()> {
-        let folders = self.kept.folders.entry(server.to_string()).or_default();
-        folders.previous = std::mem::replace(&mut folders.current, encode(folder));
-        self.save()
+        self.change(|kept| {
+            let folders = kept.folders.entry(server.to_string()).or_default();
+            folders.previous = std::mem::replace(&mut folders.current, encode(folder));
+        })
     }
 
     fn folders(&self, server: &ServerName) -> Option<&Folders> {
         self.kept.folders.get(&server.to_string())
     }
 
-    fn save(&self) -> anyhow::Result<()> {
-        let text = serde_json::to_vec_pretty(&self.kept).map_err(io::Error::from)?;
-        replace(&self.file, &text).with_context(|| format!("cannot remember where you are in {}", self.file.display()))
+    /// Makes the same `change` here and in the file: what others have changed there since stays, and does not move
+    /// whoever is in a shell here to another server.
+    fn change(&mut self, change: impl Fn(&mut Kept)) -> anyhow::Result<()> {
+        change(&mut self.kept);
+        let in_file = || {
+            let _lock = lock(&self.file)?;
+            let mut kept = Kept::read(&self.file);
+            change(&mut kept);
+            replace(&self.file, &serde_json::to_vec_pretty(&kept)?)
+        };
+        in_file().with_context(|| format!("cannot remember where you are in {}", self.file.display()))
+    }
+}
+
+impl Kept {
+    fn read(file: &Path) -> Self {
+        fs::read(file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
     }
 }
 
@@ -85,4 +102,27 @@ fn encode(folder: &RemotePath) -> String {
 fn decode(text: &str) -> RemotePath {
     let bytes: Vec<u8> = percent_decode_str(text).collect();
     UserPath::new(bytes).and_then(|path| path.resolve(&RemotePath::root())).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_remember_meanwhile_stays() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("state.json");
+        let [one, other] = ["one:1", "other:2"].map(|name| ServerName::parse(name, 0).unwrap());
+        let docs = "/docs".parse::<UserPath>().unwrap().resolve(&RemotePath::root()).unwrap();
+        let mut shell = State::load(file.clone());
+        shell.set_current(&one).unwrap();
+        let mut command = State::load(file.clone());
+        command.set_current(&other).unwrap();
+        command.set_folder(&other, &docs).unwrap();
+        shell.set_folder(&one, &docs).unwrap();
+        assert_eq!(shell.current(), Some("one:1"));
+        let after = State::load(file);
+        assert_eq!(after.current(), Some("other:2"));
+        assert_eq!([&one, &other].map(|server| after.folder(server)), [docs.clone(), docs]);
+    }
 }

@@ -69,7 +69,7 @@ impl Target {
     }
 
     /// A path that says by its form that it is remote: `HOST:PATH`, `:PATH` or `ftpq://…`. As with
-    /// scp, a colon after a slash is part of a local name: `./a:b`.
+    /// scp, a colon after a slash is part of a local name: `./a:b`. So is one of Windows' drives: `C:\x`.
     pub(crate) fn parse_remote(text: &OsStr, default_port: u16) -> anyhow::Result<Option<Self>> {
         if Ticket::resembles(&text.to_string_lossy()) {
             return Err(Ended::usage(MISPLACED_TICKET));
@@ -86,7 +86,8 @@ impl Target {
         let colon = bytes.iter().skip(bracket.unwrap_or(0)).position(|&byte| byte == b':');
         let Some(colon) = colon.map(|at| at + bracket.unwrap_or(0)) else { return Ok(None) };
         let (server, rest) = bytes.split_at(colon);
-        if server.contains(&b'/') {
+        let is_drive = matches!(server, [letter] if letter.is_ascii_alphabetic()) && rest.starts_with(b":\\");
+        if server.contains(&b'/') || is_drive {
             return Ok(None);
         }
         let server = match server {
@@ -138,7 +139,7 @@ mod tests {
         assert_eq!(remote("[::1]:x"), on("[::1]:4433", "x"));
         assert_eq!(remote("ftpq://me@h:9/a%20b"), on("h:9", "/a b"));
         assert_eq!(remote(":x:y"), Some((None, "x:y".into())));
-        for local in ["plain", "./a:b", "/x:y", "dir/a:b"] {
+        for local in ["plain", "./a:b", "/x:y", "dir/a:b", "C:\\\\x"] {
             assert_eq!(remote(local), None, "{local}");
         }
     }

@@ -2,8 +2,8 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use ftpq_proto::{RemotePath, limits::WHOLE_MAX};
-use ftpq_storage::{NewFile, Opened, Reader};
+use ftpq_proto::{Kind, RemotePath, limits::WHOLE_MAX};
+use ftpq_storage::{NewFile, Opened, Problem, Reader, StorageError};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Copy, CopyError, Pause, Side, large::Large};
@@ -71,6 +71,7 @@ impl<'a> FileCopy<'a> {
     }
 
     async fn attempt(&mut self) -> Result<Copied, CopyError> {
+        self.leave_alone().await?;
         match self.open().await? {
             Opened::Whole(reader) => {
                 self.start(reader.info().size);
@@ -91,6 +92,21 @@ impl<'a> FileCopy<'a> {
                 copied
             }
         }
+    }
+
+    /// Fails where something is in the way that is to be left alone, before anything is read or sent: later it may be
+    /// this file itself. Whoever may not see what is there finds it when the file is to appear.
+    async fn leave_alone(&self) -> Result<(), CopyError> {
+        if !self.copy.options.keep_existing || self.started {
+            return Ok(());
+        }
+        let exists = match self.copy.waits.target(self.copy.to.stat(self.target)).await {
+            Ok(entry) if entry.kind != Kind::Folder => StorageError::new(self.target, Problem::Exists),
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        let error = Side::Target.of(exists);
+        if self.copy.may_stay(&error) || error.is_interruption() || error.is_fatal() { Err(error) } else { Ok(()) }
     }
 
     /// Opens the file. Among others, one that is larger than was thought needs more room. If that is not there it waits,

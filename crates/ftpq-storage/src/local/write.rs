@@ -145,10 +145,11 @@ impl Staged {
         Ok(staged)
     }
 
-    /// The same for a file that is all here: what is in its way is found when it appears, and that the disk is
-    /// full when it is written.
+    /// The same for a file that is all here: that the disk is full is found when it is written.
     fn begin_small(trip: &mut Trip, root: &Root, path: &RemotePath, file: NewFile) -> Result<Self, Problem> {
         let target = Target::find_on(trip, root, path, file.parents)?;
+        // Before it is flushed, for a tree that is there already to take no time.
+        target.check(file.overwrite, file.size.filter(|_| file.accept_same))?;
         Self::begin_at(root, target, file)
     }
 

@@ -19,6 +19,7 @@ use ftpq_storage::Storage;
 
 use super::{
     pipe,
+    several::{Several, on_server},
     transfer::{Job, TransferArgs, before_paths, local, shown},
 };
 use crate::{
@@ -40,8 +41,15 @@ pub(crate) struct Args {
     transfer: TransferArgs,
 }
 
+impl Args {
+    /// Whether it goes to standard output.
+    pub(super) fn is_pipe(&self) -> bool {
+        self.to.as_os_str() == "-"
+    }
+}
+
 pub(crate) async fn run(client: &mut Client, args: Args) -> anyhow::Result<u8> {
-    if args.to.as_os_str() == "-" {
+    if args.is_pipe() {
         if args.transfer.recursive() {
             return Err(Ended::usage("standard output (--to -) takes files, not folders"));
         }
@@ -56,7 +64,7 @@ pub(crate) async fn run(client: &mut Client, args: Args) -> anyhow::Result<u8> {
     }
     let place = Place::find(&args.to, args.remotes.len())?;
     let to = local(&place.folder)?;
-    let (mut jobs, mut servers) = (Vec::new(), HashMap::new());
+    let (mut jobs, mut servers, mut several) = (Vec::new(), HashMap::new(), Several::new(args.remotes.len()));
     for remote in &args.remotes {
         let (server, source) = client.locate(&Target::parse(remote, client.global.port)?)?;
         let from = match servers.get(&server) {
@@ -65,20 +73,30 @@ pub(crate) async fn run(client: &mut Client, args: Args) -> anyhow::Result<u8> {
         };
         servers.insert(server, from.clone());
         let name = source.name();
-        let source = if args.transfer.follows_links() { followed(&from, source).await? } else { source };
-        // Without -r the server's answer to DWLD says that it is a folder: a round trip less.
-        let is_folder = args.transfer.recursive() && from.stat(&source).await?.kind == Kind::Folder;
+        let Some((source, is_folder)) = several.one(find(&from, source, &args.transfer).await)? else { continue };
         let target = place.of(name, is_folder)?;
         let prefix = Prefix { source: String::new(), target: before_paths(&place.folder) };
         jobs.push(Job { from, source, is_folder, to: to.clone(), target, parents: false, prefix });
     }
-    args.transfer.run(Direction::Download, jobs, client).await
+    args.transfer.run(Direction::Download, jobs, &several, client).await
+}
+
+/// Where to copy from, and whether that is a folder.
+async fn find(
+    from: &Arc<dyn Storage>,
+    source: RemotePath,
+    transfer: &TransferArgs,
+) -> anyhow::Result<(RemotePath, bool)> {
+    let source = if transfer.follows_links() { followed(from, source).await? } else { source };
+    // Without -r the server's answer to DWLD says that it is a folder: a round trip less.
+    let is_folder = transfer.recursive() && from.stat(&source).await.map_err(on_server)?.kind == Kind::Folder;
+    Ok((source, is_folder))
 }
 
 /// What a link that was named leads to. The copy keeps the link's name.
 async fn followed(from: &Arc<dyn Storage>, source: RemotePath) -> anyhow::Result<RemotePath> {
     let left_out = |why: LeftOut| Err(Ended::with(exit::FAILED, format!("{source}: {why}")));
-    match follow(&**from, &source).await? {
+    match follow(&**from, &source).await.map_err(on_server)? {
         Followed::To(path, _) => Ok(path),
         Followed::Out => left_out(LeftOut::LeadsOut),
         Followed::Loop => left_out(LeftOut::Loop),

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 
+use super::several::{Several, on_server};
 use crate::{client::Client, target::Target};
 
 #[derive(clap::Args)]
@@ -14,10 +15,12 @@ pub(crate) struct Args {
     parents: bool,
 }
 
-pub(crate) async fn run(client: &mut Client, args: Args) -> anyhow::Result<()> {
+pub(crate) async fn run(client: &mut Client, args: Args) -> anyhow::Result<u8> {
+    let mut several = Several::new(args.paths.len());
     for path in &args.paths {
         let (server, path) = client.locate(&Target::parse(path, client.global.port)?)?;
-        client.storage(&server).await?.make_folder(&path, args.parents).await?;
+        let made = client.storage(&server).await?.make_folder(&path, args.parents).await;
+        several.one(made.map_err(on_server))?;
     }
-    Ok(())
+    Ok(several.code())
 }

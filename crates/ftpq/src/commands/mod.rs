@@ -17,6 +17,7 @@ pub(crate) mod pwd;
 pub(crate) mod rm;
 pub(crate) mod serve;
 pub(crate) mod servers;
+mod several;
 pub(crate) mod stat;
 mod transfer;
 
@@ -24,7 +25,11 @@ pub(crate) use transfer::shown;
 
 use clap::Subcommand;
 
-use crate::{client::Client, exit};
+use crate::{
+    client::Client,
+    exit,
+    interrupt::{BEGINS_ANEW, GOES_ON},
+};
 
 /// What a client does, in one shot or at the prompt. The names of the protocol's verbs work too.
 #[derive(Subcommand)]
@@ -57,6 +62,18 @@ pub(crate) enum ClientCommand {
 }
 
 /// Runs a client command, in one shot or at the prompt. Returns its exit code.
+impl ClientCommand {
+    /// What it means for this command to be interrupted.
+    pub(crate) fn interrupted(&self) -> &'static str {
+        match self {
+            Self::Put(args) if args.is_pipe() => BEGINS_ANEW,
+            Self::Get(args) if args.is_pipe() => "",
+            Self::Put(_) | Self::Get(_) => GOES_ON,
+            _ => "",
+        }
+    }
+}
+
 pub(crate) async fn run(client: &mut Client, command: ClientCommand) -> anyhow::Result<u8> {
     match command {
         ClientCommand::Con(args) => con::run(client, args).await?,
@@ -65,8 +82,8 @@ pub(crate) async fn run(client: &mut Client, command: ClientCommand) -> anyhow::
         ClientCommand::Pwd => pwd::run(client)?,
         ClientCommand::Put(args) => return put::run(client, args).await,
         ClientCommand::Get(args) => return get::run(client, args).await,
-        ClientCommand::Mkdir(args) => mkdir::run(client, args).await?,
-        ClientCommand::Rm(args) => rm::run(client, args).await?,
+        ClientCommand::Mkdir(args) => return mkdir::run(client, args).await,
+        ClientCommand::Rm(args) => return rm::run(client, args).await,
         ClientCommand::Mv(args) => mv::run(client, args).await?,
         ClientCommand::Stat(args) => stat::run(client, args).await?,
         ClientCommand::Call(args) => call::run(client, args).await?,

@@ -15,6 +15,7 @@ use ftpq_storage::Storage;
 
 use super::{
     pipe,
+    several::Several,
     transfer::{Job, TransferArgs, before_paths, local, shown},
 };
 use crate::{
@@ -36,20 +37,30 @@ pub(crate) struct Args {
     transfer: TransferArgs,
 }
 
+impl Args {
+    /// Whether standard input is what is sent.
+    pub(super) fn is_pipe(&self) -> bool {
+        self.locals.iter().any(|local| local == "-")
+    }
+}
+
 pub(crate) async fn run(client: &mut Client, mut args: Args) -> anyhow::Result<u8> {
     let target = target_of(client, &mut args)?;
-    if args.locals.iter().any(|local| local == "-") {
+    if args.is_pipe() {
         return standard_input(client, &args, &target).await;
     }
-    let sources = args.locals.iter().map(|local| Source::find(local, &args.transfer)).collect::<Result<Vec<_>, _>>()?;
+    let (mut sources, mut several) = (Vec::new(), Several::new(args.locals.len()));
+    for local in &args.locals {
+        sources.extend(several.one(Source::find(local, &args.transfer))?);
+    }
     let server = client.server(target.server.as_ref())?;
     let folder = client.state.folder(&server);
     let to = client.storage_over(&server, args.transfer.connections()).await?;
-    let target = Place::find(&to, &folder, &target.path, sources.len()).await?;
+    let target = Place::find(&to, &folder, &target.path, args.locals.len()).await?;
     let mut folders = HashMap::new();
     let jobs = sources.into_iter().map(|source| source.job(&mut folders, &to, &target));
     let jobs = jobs.collect::<anyhow::Result<_>>()?;
-    args.transfer.run(Direction::Upload, jobs, client).await
+    args.transfer.run(Direction::Upload, jobs, &several, client).await
 }
 
 /// `put - --to FILE`.

@@ -10,6 +10,7 @@ use ftpq_client::{
 use ftpq_proto::{RemotePath, Status};
 use ftpq_storage::{LocalFs, Storage};
 
+use super::several::Several;
 use crate::{
     client::Client,
     exit::{self, Ended},
@@ -99,11 +100,17 @@ impl TransferArgs {
         Duration::from_secs(self.retry_for)
     }
 
-    /// Copies all `jobs`, showing how it goes. Returns the exit code.
-    pub(crate) async fn run(&self, direction: Direction, jobs: Vec<Job>, client: &Client) -> anyhow::Result<u8> {
+    /// Copies all `jobs`, those of `several` that did not fail before, showing how it goes. Returns the exit code.
+    pub(crate) async fn run(
+        &self,
+        direction: Direction,
+        jobs: Vec<Job>,
+        several: &Several,
+        client: &Client,
+    ) -> anyhow::Result<u8> {
         let (bars, trial) = (Arc::new(Bars::new(client.global.quiet)), Trial::begin(client).await);
-        let (mut all, mut waited) = (Summary::default(), Waited::default());
-        let alone = jobs.len() == 1;
+        let (mut all, mut waited) = (Summary { failed: several.failed(), ..Summary::default() }, Waited::default());
+        let alone = several.is_one();
         let mut ended = |copied| match copied {
             Ok(one) => {
                 add(&mut all, one);

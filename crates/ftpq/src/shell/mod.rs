@@ -20,6 +20,7 @@ use crate::{
     client::Client,
     commands::{self, ClientCommand},
     exit::{self, Ended},
+    interrupt::{GOES_ON, unless_interrupted},
     output::say,
     target::ServerName,
 };
@@ -42,13 +43,13 @@ pub(crate) async fn run(client: &mut Client, args: Args) -> anyhow::Result<u8> {
         client.session(&server).await?.welcome().await?;
         client.state.set_current(&server)?;
     }
-    let code = match args.batch {
-        Some(file) => batch(client, &read(&file)?).await?,
-        None if io::stdin().is_terminal() => interactive(client).await?,
-        None => batch(client, &read("-".as_ref())?).await?,
+    let ran = match args.batch {
+        Some(file) => batch(client, &read(&file)?).await,
+        None if io::stdin().is_terminal() => interactive(client).await,
+        None => batch(client, &read("-".as_ref())?).await,
     };
     client.close().await;
-    Ok(code)
+    ran
 }
 
 /// What one line asks for.
@@ -106,7 +107,6 @@ struct Typed {
 async fn interactive(client: &mut Client) -> anyhow::Result<u8> {
     greet(client).await?;
     let mut editor = Editor::start(client.home.history())?;
-    let mut interrupts = signal(SignalKind::interrupt())?;
     let mut code = exit::OK;
     loop {
         editor.ask(prompt(client));
@@ -121,10 +121,20 @@ async fn interactive(client: &mut Client) -> anyhow::Result<u8> {
                 None => return Ok(code),
             }
         };
+        // What came before is not for this line.
+        let mut interrupts = signal(SignalKind::interrupt())?;
+        let line = Line::parse(&line);
+        let (meaning, is_ours) = match &line {
+            Ok(Line::Client(command)) => (command.interrupted(), true),
+            // What it runs has the terminal, and hears of Ctrl-C itself.
+            Ok(Line::System(_)) => ("", false),
+            _ => ("", true),
+        };
         let ran = tokio::select! {
-            ran = execute(client, &line) => ran,
-            _ = interrupts.recv() => {
-                say("interrupted: what is complete stays, nothing half is seen; the same again goes on from there");
+            biased;
+            ran = execute(client, line) => ran,
+            _ = interrupts.recv(), if is_ours => {
+                say(format_args!("interrupted{meaning}"));
                 Ok(Ran::Code(exit::SIGINT))
             }
         };
@@ -140,10 +150,19 @@ async fn interactive(client: &mut Client) -> anyhow::Result<u8> {
 }
 
 async fn batch(client: &mut Client, lines: &str) -> anyhow::Result<u8> {
+    let work = async {
+        let ran = each(client, lines).await;
+        client.settle().await;
+        ran
+    };
+    unless_interrupted(work, GOES_ON).await
+}
+
+async fn each(client: &mut Client, lines: &str) -> anyhow::Result<u8> {
     for (index, line) in lines.lines().enumerate() {
         let line = line.trim();
         let (line, may_fail) = line.strip_prefix('-').map_or((line, false), |rest| (rest, true));
-        let ran = execute(client, line).await.with_context(|| format!("line {}", index + 1));
+        let ran = execute(client, Line::parse(line)).await.with_context(|| format!("line {}", index + 1));
         match ran {
             Ok(Ran::Bye) => break,
             Ok(Ran::Code(code)) if code != exit::OK && !may_fail => return Ok(code),
@@ -160,8 +179,8 @@ enum Ran {
     Bye,
 }
 
-async fn execute(client: &mut Client, line: &str) -> anyhow::Result<Ran> {
-    let code = match Line::parse(line)? {
+async fn execute(client: &mut Client, line: anyhow::Result<Line>) -> anyhow::Result<Ran> {
+    let code = match line? {
         Line::Nothing => exit::OK,
         Line::Bye => return Ok(Ran::Bye),
         Line::Help => {

@@ -20,6 +20,8 @@ use super::{file::Room, *};
 /// Where an operation on a file is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Cut {
+    /// Before anything is said of it.
+    Stat,
     /// Before anything happened.
     Create,
     /// At the second block, or at the one of a small file.
@@ -127,6 +129,9 @@ fn check(
 #[async_trait]
 impl Storage for Cutting {
     async fn stat(&self, path: &RemotePath) -> Result<Entry, StorageError> {
+        sleep(self.slow).await;
+        self.check(path, Cut::Stat)?;
+        self.done.lock().unwrap().push(("stat", path.clone()));
         self.files.stat(path).await
     }
 
@@ -471,12 +476,14 @@ async fn to_leave_files_alone_is_progress() {
         while done.done.lock().unwrap().len() < 80 {
             sleep(Duration::from_secs(1)).await;
         }
-        cuts.lock().unwrap().extend((0..100).map(|i| ((format!("f{i}"), Cut::Create), 1)));
+        cuts.lock().unwrap().extend((0..100).map(|i| ((format!("f{i}"), Cut::Stat), 1)));
     });
     let copy = Copy::new(source, target.clone(), options, Arc::new(()));
     let summary = copy.tree(&RemotePath::root(), &RemotePath::root()).await.unwrap();
     assert_eq!((summary.kept, summary.failed), (100, 0));
     assert!(target.cuts.lock().unwrap().values().any(|left| *left == 0), "nothing was cut");
+    // Nothing was read or sent for them.
+    assert!(target.done.lock().unwrap().iter().all(|(what, _)| *what == "stat"));
 }
 
 #[tokio::test(start_paused = true)]

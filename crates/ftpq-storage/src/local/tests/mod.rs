@@ -131,6 +131,17 @@ async fn an_existing_file_is_replaced_only_when_asked() {
     assert_eq!(folder.on_disk(), ["f"]);
 }
 
+/// So a tree that is there already takes no time.
+#[tokio::test]
+async fn what_may_not_be_replaced_is_found_before_anything_is_flushed() {
+    let mut folder = Folder::new();
+    fs::write(folder.path("f"), b"old").unwrap();
+    for size in [10, 2 * BLOCK] {
+        folder.hook(faults::Fail::nth(faults::Which::Fsync, 0, rustix::io::Errno::IO));
+        assert_eq!(status(folder.put("f", &pattern(size), NewFile::default()).await), Status::Exists);
+    }
+}
+
 /// A client that lost the reply to its upload sends it again.
 #[tokio::test]
 async fn the_same_file_again_counts_as_written_only_when_asked_and_only_if_it_is_the_same() {

@@ -146,7 +146,7 @@ impl Large {
         Begun { staging, mut first }: Begun<'a>,
         info: FileInfo,
     ) -> Result<(), CopyError> {
-        let next = |page: &Vec<HeldExtent>| page.last().map(|last| staging.held(last.index + 1));
+        let next = |page: &Vec<HeldExtent>| page.last()?.index.checked_add(1).map(|from| staging.held(from));
         let held = successors(Some(staging.held(0)), next).flatten();
         let held: HashMap<_, _> = held.map(|held| (held.index, held.digest)).collect();
         let staging = &*staging;

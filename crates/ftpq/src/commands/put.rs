@@ -12,6 +12,7 @@ use std::{
 use ftpq_client::verdict::Direction;
 use ftpq_proto::{Kind, Name, RemotePath, Status, UserPath};
 use ftpq_storage::Storage;
+use ftpq_transport::Ticket;
 
 use super::{
     pipe,
@@ -20,7 +21,7 @@ use super::{
 };
 use crate::{
     client::Client,
-    exit::{self, Ended},
+    exit::{self, Ended, MISPLACED_TICKET},
     progress::Prefix,
     target::Target,
 };
@@ -107,6 +108,9 @@ struct Source {
 
 impl Source {
     fn find(local: &OsString, transfer: &TransferArgs) -> anyhow::Result<Self> {
+        if Ticket::resembles(&local.to_string_lossy()) {
+            return Err(Ended::usage(MISPLACED_TICKET));
+        }
         let path = Path::new(local);
         let failed = |error: std::io::Error| {
             let problem = ftpq_storage::Problem::from(error);

@@ -61,6 +61,7 @@ fn one_of_several_that_is_not_there_stops_no_others() {
     some(&["mkdir", "c", "no/thing", "d"], "/no/thing");
     assert_eq!(all_names(&world.served()), ["c", "d"]);
     world.ftpq(["rm", "nothing", "neither"]).ends(23);
+    world.home_program().args(["put", "nothing", "neither", "--to", "nowhere.invalid:"]).run().ends(23);
 }
 
 #[test]

@@ -287,6 +287,10 @@ impl Storage for Remote {
         self.call::<_, mv::Moved>(from, mv::VERB, &args).await.map(drop)
     }
 
+    fn is_far(&self) -> bool {
+        true
+    }
+
     fn width(&self) -> usize {
         self.bundle.len(self.connections)
     }

@@ -127,6 +127,11 @@ pub trait Storage: Send + Sync + 'static {
     /// Moves `from` to `to` in one step. Without `overwrite`, nothing may stand at `to`.
     async fn rename(&self, from: &RemotePath, to: &RemotePath, overwrite: bool) -> Result<(), StorageError>;
 
+    /// Whether each question takes a round trip over a network.
+    fn is_far(&self) -> bool {
+        false
+    }
+
     /// Over how many connections it is reached now: so many times as much is worth having on its way.
     fn width(&self) -> usize {
         1

@@ -72,22 +72,29 @@ impl Connector {
                 None => attempts.spawn(attempt),
             };
         }
-        let mut failed = ConnectError::NoAnswer;
+        let (mut refused, mut unasked) = (false, None);
         let answer = async {
+            let mut silent = addresses.is_empty();
             while let Some(attempt) = attempts.join_next().await {
                 match attempt {
-                    Ok(Err(ConnectError::NoAnswer)) | Err(_) => {}
-                    // It takes connections from this network, or family of addresses, no more than others.
-                    Ok(Err(error @ (ConnectError::Socket(_) | ConnectError::Failed(Closed::Refused)))) => {
-                        failed = error
-                    }
-                    Ok(answer) => return Some(answer),
+                    Ok(Err(ConnectError::NoAnswer)) | Err(_) => silent = true,
+                    // One of this client's networks is kept out, and another may be welcome.
+                    Ok(Err(ConnectError::Failed(Closed::Refused))) => refused = true,
+                    // This machine may have no IPv6, say. Then it is the others that count.
+                    Ok(Err(error @ ConnectError::Socket(_))) => unasked = Some(error),
+                    Ok(answer) => return answer,
                 }
             }
-            None
+            Err(unasked.filter(|_| !silent).unwrap_or(ConnectError::NoAnswer))
         };
-        let answer = time::timeout(patience, answer).await;
-        answer.ok().flatten().unwrap_or(Err(failed))
+        match time::timeout(patience, answer).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(ConnectError::NoAnswer | ConnectError::Socket(_))) | Err(_) if refused => {
+                Err(ConnectError::Failed(Closed::Refused))
+            }
+            Ok(failed) => failed,
+            Err(_) => Err(ConnectError::NoAnswer),
+        }
     }
 
     async fn connect_to(self, address: SocketAddr, trust: Vec<Fingerprint>) -> Result<Connection, ConnectError> {

@@ -85,7 +85,7 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
         client.settle().await;
         result
     };
-    let result = unless_interrupted(work, meaning).await;
+    let result = unless_interrupted(work, || meaning).await;
     client.close().await;
     result
 }

@@ -94,19 +94,19 @@ impl<'a> FileCopy<'a> {
         }
     }
 
-    /// Fails where something is in the way that is to be left alone, before anything is read or sent: later it may be
-    /// this file itself. Whoever may not see what is there finds it when the file is to appear.
+    /// Fails where something here is in the way that is to be left alone, before anything is asked for: later it may be
+    /// this file itself. A server says so in time.
     async fn leave_alone(&self) -> Result<(), CopyError> {
-        if !self.copy.options.keep_existing || self.started {
+        if !self.copy.options.keep_existing || self.started || self.copy.to.is_far() {
             return Ok(());
         }
-        let exists = match self.copy.waits.target(self.copy.to.stat(self.target)).await {
-            Ok(entry) if entry.kind != Kind::Folder => StorageError::new(self.target, Problem::Exists),
-            Ok(_) => return Ok(()),
-            Err(error) => error,
-        };
-        let error = Side::Target.of(exists);
-        if self.copy.may_stay(&error) || error.is_interruption() || error.is_fatal() { Err(error) } else { Ok(()) }
+        match self.copy.to.stat(self.target).await {
+            Ok(entry) if entry.kind != Kind::Folder => {
+                Err(Side::Target.of(StorageError::new(self.target, Problem::Exists)))
+            }
+            // What else is wrong shows when the file is to appear.
+            _ => Ok(()),
+        }
     }
 
     /// Opens the file. Among others, one that is larger than was thought needs more room. If that is not there it waits,

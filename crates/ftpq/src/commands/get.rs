@@ -19,7 +19,7 @@ use ftpq_storage::Storage;
 
 use super::{
     pipe,
-    several::{Several, on_server},
+    several::Several,
     transfer::{Job, TransferArgs, before_paths, local, shown},
 };
 use crate::{
@@ -89,14 +89,14 @@ async fn find(
 ) -> anyhow::Result<(RemotePath, bool)> {
     let source = if transfer.follows_links() { followed(from, source).await? } else { source };
     // Without -r the server's answer to DWLD says that it is a folder: a round trip less.
-    let is_folder = transfer.recursive() && from.stat(&source).await.map_err(on_server)?.kind == Kind::Folder;
+    let is_folder = transfer.recursive() && from.stat(&source).await?.kind == Kind::Folder;
     Ok((source, is_folder))
 }
 
 /// What a link that was named leads to. The copy keeps the link's name.
 async fn followed(from: &Arc<dyn Storage>, source: RemotePath) -> anyhow::Result<RemotePath> {
     let left_out = |why: LeftOut| Err(Ended::with(exit::FAILED, format!("{source}: {why}")));
-    match follow(&**from, &source).await.map_err(on_server)? {
+    match follow(&**from, &source).await? {
         Followed::To(path, _) => Ok(path),
         Followed::Out => left_out(LeftOut::LeadsOut),
         Followed::Loop => left_out(LeftOut::Loop),

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use super::several::{Several, on_server};
+use super::several::Several;
 use crate::{client::Client, target::Target};
 
 #[derive(clap::Args)]
@@ -20,7 +20,7 @@ pub(crate) async fn run(client: &mut Client, args: Args) -> anyhow::Result<u8> {
     for path in &args.paths {
         let (server, path) = client.locate(&Target::parse(path, client.global.port)?)?;
         let made = client.storage(&server).await?.make_folder(&path, args.parents).await;
-        several.one(made.map_err(on_server))?;
+        several.one(made.map_err(Into::into))?;
     }
     Ok(several.code())
 }

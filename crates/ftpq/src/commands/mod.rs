@@ -25,11 +25,7 @@ pub(crate) use transfer::shown;
 
 use clap::Subcommand;
 
-use crate::{
-    client::Client,
-    exit,
-    interrupt::{BEGINS_ANEW, GOES_ON},
-};
+use crate::{client::Client, exit, interrupt::WHOLE};
 
 /// What a client does, in one shot or at the prompt. The names of the protocol's verbs work too.
 #[derive(Subcommand)]
@@ -61,19 +57,20 @@ pub(crate) enum ClientCommand {
     Call(call::Args),
 }
 
-/// Runs a client command, in one shot or at the prompt. Returns its exit code.
 impl ClientCommand {
     /// What it means for this command to be interrupted.
-    pub(crate) fn interrupted(&self) -> &'static str {
-        match self {
-            Self::Put(args) if args.is_pipe() => BEGINS_ANEW,
-            Self::Get(args) if args.is_pipe() => "",
-            Self::Put(_) | Self::Get(_) => GOES_ON,
-            _ => "",
-        }
+    pub(crate) fn interrupted(&self) -> String {
+        let goes_on = match self {
+            Self::Put(args) => !args.is_pipe(),
+            Self::Get(args) => !args.is_pipe(),
+            _ => false,
+        };
+        let next = if goes_on { "; the same again goes on from there (a tree: with --no-clobber)" } else { "" };
+        format!(": {WHOLE}{next}")
     }
 }
 
+/// Runs a client command, in one shot or at the prompt. Returns its exit code.
 pub(crate) async fn run(client: &mut Client, command: ClientCommand) -> anyhow::Result<u8> {
     match command {
         ClientCommand::Con(args) => con::run(client, args).await?,

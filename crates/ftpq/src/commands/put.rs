@@ -54,6 +54,9 @@ pub(crate) async fn run(client: &mut Client, mut args: Args) -> anyhow::Result<u
     for local in &args.locals {
         sources.extend(several.one(Source::find(local, &args.transfer))?);
     }
+    if sources.is_empty() {
+        return Ok(several.code());
+    }
     let server = client.server(target.server.as_ref())?;
     let folder = client.state.folder(&server);
     let to = client.storage_over(&server, args.transfer.connections()).await?;

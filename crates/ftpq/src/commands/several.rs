@@ -1,6 +1,6 @@
 //! Several things named in one command: one that fails does not stop the others.
 
-use ftpq_client::copy::{CopyError, Side};
+use ftpq_proto::Status;
 use ftpq_storage::StorageError;
 
 use crate::{
@@ -15,6 +15,7 @@ pub(crate) struct Several {
 }
 
 impl Several {
+    /// So many things.
     pub(crate) fn new(named: usize) -> Self {
         Self { named, failed: 0 }
     }
@@ -31,10 +32,12 @@ impl Several {
         }
     }
 
+    /// Whether nothing else was named.
     pub(crate) fn is_one(&self) -> bool {
         self.named == 1
     }
 
+    /// How many failed.
     pub(crate) fn failed(&self) -> u64 {
         self.failed
     }
@@ -45,15 +48,18 @@ impl Several {
     }
 }
 
-/// An error of something on a server, for [`Several::one`].
-pub(crate) fn on_server(error: StorageError) -> anyhow::Error {
-    CopyError { side: Side::Source, error }.into()
-}
-
-/// Whether `error` is of one thing, and not of the command, the connection or the user.
+/// Whether `error` is of one thing, and not of the command, the connection or what the user may do.
 fn fails_alone(error: &anyhow::Error) -> bool {
-    match error.downcast_ref::<CopyError>() {
-        Some(error) => !error.is_fatal(),
+    match error.downcast_ref::<StorageError>() {
+        Some(error) => matches!(
+            error.status(),
+            Status::NotFound
+                | Status::Exists
+                | Status::IsFolder
+                | Status::NotFolder
+                | Status::NotEmpty
+                | Status::BadPath
+        ),
         None => error.downcast_ref::<Ended>().is_some_and(|ended| ended.code() != exit::USAGE),
     }
 }

@@ -6,6 +6,7 @@ mod editor;
 mod local;
 
 use std::{
+    cell::Cell,
     fs,
     io::{self, IsTerminal, Read, Write},
     path::PathBuf,
@@ -20,7 +21,7 @@ use crate::{
     client::Client,
     commands::{self, ClientCommand},
     exit::{self, Ended},
-    interrupt::{GOES_ON, unless_interrupted},
+    interrupt::{WHOLE, unless_interrupted},
     output::say,
     target::ServerName,
 };
@@ -127,8 +128,8 @@ async fn interactive(client: &mut Client) -> anyhow::Result<u8> {
         let (meaning, is_ours) = match &line {
             Ok(Line::Client(command)) => (command.interrupted(), true),
             // What it runs has the terminal, and hears of Ctrl-C itself.
-            Ok(Line::System(_)) => ("", false),
-            _ => ("", true),
+            Ok(Line::System(_)) => (String::new(), false),
+            _ => (String::new(), true),
         };
         let ran = tokio::select! {
             biased;
@@ -150,19 +151,22 @@ async fn interactive(client: &mut Client) -> anyhow::Result<u8> {
 }
 
 async fn batch(client: &mut Client, lines: &str) -> anyhow::Result<u8> {
+    let at = Cell::new(0);
     let work = async {
-        let ran = each(client, lines).await;
+        let ran = each(client, lines, &at).await;
         client.settle().await;
         ran
     };
-    unless_interrupted(work, GOES_ON).await
+    unless_interrupted(work, || format!(" in line {}: {WHOLE}", at.get())).await
 }
 
-async fn each(client: &mut Client, lines: &str) -> anyhow::Result<u8> {
-    for (index, line) in lines.lines().enumerate() {
+/// Runs one line after the other, and tells `at` which it is.
+async fn each(client: &mut Client, lines: &str, at: &Cell<usize>) -> anyhow::Result<u8> {
+    for (line, number) in lines.lines().zip(1..) {
+        at.set(number);
         let line = line.trim();
         let (line, may_fail) = line.strip_prefix('-').map_or((line, false), |rest| (rest, true));
-        let ran = execute(client, Line::parse(line)).await.with_context(|| format!("line {}", index + 1));
+        let ran = execute(client, Line::parse(line)).await.with_context(|| format!("line {number}"));
         match ran {
             Ok(Ran::Bye) => break,
             Ok(Ran::Code(code)) if code != exit::OK && !may_fail => return Ok(code),

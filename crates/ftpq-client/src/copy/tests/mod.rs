@@ -20,8 +20,6 @@ use super::{file::Room, *};
 /// Where an operation on a file is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Cut {
-    /// Before anything is said of it.
-    Stat,
     /// Before anything happened.
     Create,
     /// At the second block, or at the one of a small file.
@@ -129,9 +127,6 @@ fn check(
 #[async_trait]
 impl Storage for Cutting {
     async fn stat(&self, path: &RemotePath) -> Result<Entry, StorageError> {
-        sleep(self.slow).await;
-        self.check(path, Cut::Stat)?;
-        self.done.lock().unwrap().push(("stat", path.clone()));
         self.files.stat(path).await
     }
 
@@ -149,6 +144,7 @@ impl Storage for Cutting {
 
     async fn open_up_to(&self, path: &RemotePath, up_to: u64) -> Result<Opened, StorageError> {
         self.vanish(path).await;
+        self.done.lock().unwrap().push(("open", path.clone()));
         self.files.open_up_to(path, up_to).await
     }
 
@@ -214,6 +210,10 @@ impl Storage for Cutting {
 
     async fn rename(&self, from: &RemotePath, to: &RemotePath, overwrite: bool) -> Result<(), StorageError> {
         self.files.rename(from, to, overwrite).await
+    }
+
+    fn is_far(&self) -> bool {
+        true
     }
 
     async fn subtree(&self, path: &RemotePath) -> Result<Arc<dyn Storage>, StorageError> {
@@ -476,14 +476,27 @@ async fn to_leave_files_alone_is_progress() {
         while done.done.lock().unwrap().len() < 80 {
             sleep(Duration::from_secs(1)).await;
         }
-        cuts.lock().unwrap().extend((0..100).map(|i| ((format!("f{i}"), Cut::Stat), 1)));
+        cuts.lock().unwrap().extend((0..100).map(|i| ((format!("f{i}"), Cut::Create), 1)));
     });
     let copy = Copy::new(source, target.clone(), options, Arc::new(()));
     let summary = copy.tree(&RemotePath::root(), &RemotePath::root()).await.unwrap();
     assert_eq!((summary.kept, summary.failed), (100, 0));
     assert!(target.cuts.lock().unwrap().values().any(|left| *left == 0), "nothing was cut");
-    // Nothing was read or sent for them.
-    assert!(target.done.lock().unwrap().iter().all(|(what, _)| *what == "stat"));
+}
+
+#[tokio::test]
+async fn what_is_here_to_be_left_alone_is_not_asked_for() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for (folder, name) in [(&from, "here"), (&from, "new"), (&to, "here")] {
+        fs::write(folder.path().join(name), name).unwrap();
+    }
+    let source = Cutting::new(from.path(), &[]);
+    let options = Options { keep_existing: true, ..OPTIONS };
+    let target = Arc::new(LocalFs::open(to.path()).unwrap());
+    let copy = Copy::new(source.clone(), target, options, Arc::new(()));
+    let summary = copy.tree(&RemotePath::root(), &RemotePath::root()).await.unwrap();
+    assert_eq!((summary.files, summary.kept, summary.failed), (1, 1, 0));
+    assert_eq!(*source.done.lock().unwrap(), [("open", "new".parse().unwrap())]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,10 +3,7 @@
 use std::{
     future::pending,
     net::IpAddr,
-    sync::{
-        Arc, Mutex as StdMutex, MutexGuard, OnceLock, PoisonError, Weak,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex as StdMutex, MutexGuard, OnceLock, PoisonError, Weak},
 };
 
 use ftpq_handler::{Failure, PIECE, Pace, User};
@@ -43,9 +40,9 @@ pub(crate) struct Session {
     pass: StdMutex<Pass>,
     /// What its client was granted, and holds, once it is known.
     member: OnceLock<(Arc<Grant>, Member)>,
-    /// Turns of its commands, and how many there are by now.
+    /// Turns of its commands.
     turns: Arc<Semaphore>,
-    all_turns: AtomicUsize,
+    allowed: StdMutex<Allowed>,
     /// Whether CON has been answered, and how.
     settled: watch::Sender<Option<Settled>>,
     /// Cancelled when the client may do nothing more.
@@ -59,6 +56,25 @@ pub(crate) struct Session {
 pub(crate) enum Settled {
     Welcome,
     Refused(Failed),
+}
+
+/// What a connection has been allowed so far.
+struct Allowed {
+    /// Of its windows.
+    send: u64,
+    turns: usize,
+}
+
+impl Allowed {
+    /// How many turns come with these; `None` if more was allowed meanwhile by a command on another thread.
+    fn widen(&mut self, send: u64, turns: usize) -> Option<usize> {
+        if send < self.send {
+            return None;
+        }
+        let more = turns.saturating_sub(self.turns);
+        *self = Self { send, turns: self.turns + more };
+        Some(more)
+    }
 }
 
 /// Takes a connection and serves its streams, each on its own.
@@ -88,7 +104,7 @@ pub(crate) async fn run(server: Arc<Shared>, incoming: Incoming, pass: Pass) {
         pass: StdMutex::new(pass),
         member: OnceLock::new(),
         turns: Arc::new(Semaphore::new(COMMANDS_UNSETTLED)),
-        all_turns: COMMANDS_UNSETTLED.into(),
+        allowed: StdMutex::new(Allowed { send: 0, turns: COMMANDS_UNSETTLED }),
         settled: watch::Sender::new(None),
         revoked: CancellationToken::new(),
         view: Mutex::default(),
@@ -186,9 +202,10 @@ impl Session {
         let covered = self.pass().cover(windows);
         let pace = self.member.get().and_then(|(grant, _)| self.server.paces.of(&grant.user));
         let (granted, turns) = granted(covered, pace.as_deref());
+        let mut allowed = self.allowed.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(more) = allowed.widen(windows.send, turns) else { return };
         self.connection.settle(granted);
-        let before = self.all_turns.fetch_max(turns, Ordering::Relaxed);
-        self.turns.add_permits(turns.saturating_sub(before));
+        self.turns.add_permits(more);
     }
 
     /// Takes the memory that larger windows need, if there is plenty. Who has a rate needs no more than that.
@@ -336,6 +353,15 @@ impl Sessions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_allowed_is_not_taken_back() {
+        let mut allowed = Allowed { send: 0, turns: 2 };
+        assert_eq!(allowed.widen(LEAST.send, 4), Some(2));
+        assert_eq!(allowed.widen(Windows::FULL.send, 256), Some(252));
+        assert_eq!(allowed.widen(LEAST.send, 4), None);
+        assert_eq!(allowed.widen(Windows::FULL.send, 100), Some(0));
+    }
 
     #[test]
     fn streams_wait_for_their_turn_only_where_the_window_is_large() {

@@ -20,6 +20,7 @@ mod stage;
 mod sweep;
 mod sys;
 mod turns;
+mod unflushed;
 mod usage;
 mod write;
 

@@ -14,7 +14,7 @@ use rustix::{
     rand::{GetRandomFlags, getrandom},
 };
 
-use super::{lane::Lane, links, lookalike, sweep, sys::Sys};
+use super::{lane::Lane, links, lookalike, sweep, sys::Sys, unflushed::Unflushed};
 use crate::{blocking::Wanted, error::Problem};
 
 /// An open folder.
@@ -24,6 +24,7 @@ pub(super) struct Root {
     sys: Sys,
     lane: Lane,
     folding: OnceLock<bool>,
+    unflushed: Unflushed,
 }
 
 impl AsFd for Root {
@@ -35,12 +36,14 @@ impl AsFd for Root {
 impl Root {
     pub(super) fn open(path: &Path) -> Result<Self, Problem> {
         let folder = fs::open(path, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(Self { folder, sys: Sys::default(), lane: Lane::default(), folding: OnceLock::new() })
+        let (sys, lane, unflushed) = (Sys::default(), Lane::default(), Unflushed::default());
+        Ok(Self { folder, sys, lane, folding: OnceLock::new(), unflushed })
     }
 
     /// The folder that is open as `folder`, on the same system as this one.
     pub(super) fn below(&self, folder: OwnedFd) -> Self {
-        Self { folder, sys: self.sys.clone(), lane: Lane::default(), folding: OnceLock::new() }
+        let (sys, lane, unflushed) = (self.sys.clone(), Lane::default(), self.unflushed.clone());
+        Self { folder, sys, lane, folding: OnceLock::new(), unflushed }
     }
 
     #[cfg(test)]
@@ -101,7 +104,11 @@ impl Root {
                 self.open_or_make(&path.parent())?;
                 self.parent_of(path)?
             }
-            found => found?,
+            found => {
+                let found = found?;
+                self.flush_above(&path.parent())?;
+                found
+            }
         };
         let plain = !lookalike::may_refuse(self, parent.as_fd());
         if !plain {
@@ -124,8 +131,7 @@ impl Root {
             return self.open_or_make(path).map(drop);
         }
         let (parent, name) = self.parent_to_fill(path, false)?;
-        self.sys.mkdir(&parent, name.as_bytes(), NEW_FOLDER)?;
-        Ok(self.sys.fsync(&parent)?)
+        Ok(self.unflushed.make(&self.sys, &parent, name.as_bytes(), NEW_FOLDER)?)
     }
 
     /// Opens the folder `path`, making what is missing of it, durably.
@@ -134,14 +140,15 @@ impl Root {
             Err(Problem::NotFound) => {}
             Ok(folder) => {
                 lookalike::refuse(self, path, folder.as_fd())?;
+                self.flush_above(path)?;
                 return Ok(folder);
             }
             failed => return failed,
         }
         let mut folder = open_confined(&self.sys, self.folder.as_fd(), b".", FOLDER)?;
         for name in path.components() {
-            match self.sys.mkdir(&folder, name, NEW_FOLDER) {
-                Ok(()) => self.sys.fsync(&folder)?,
+            match self.unflushed.make(&self.sys, &folder, name, NEW_FOLDER) {
+                Ok(()) => {}
                 Err(Errno::EXIST) => {
                     lookalike::refuse_name(&folder, name)?;
                     // Whoever made it may not have flushed it yet, or failed to.
@@ -152,6 +159,19 @@ impl Root {
             folder = open_confined(&self.sys, folder.as_fd(), name, FOLDER)?;
         }
         Ok(folder)
+    }
+
+    /// Flushes the names of the folders on the way to `path`, and its own, that others are making.
+    fn flush_above(&self, path: &RemotePath) -> Result<(), Problem> {
+        if self.unflushed.is_empty() {
+            return Ok(());
+        }
+        let mut folder = open_confined(&self.sys, self.folder.as_fd(), b".", FOLDER)?;
+        for name in path.components() {
+            self.unflushed.flush(&self.sys, &folder, name)?;
+            folder = open_confined(&self.sys, folder.as_fd(), name, FOLDER)?;
+        }
+        Ok(())
     }
 
     pub(super) fn remove(&self, path: &RemotePath, recursive: bool, wanted: &Wanted) -> Result<u64, Problem> {

@@ -4,6 +4,7 @@ mod faults;
 mod given_up;
 mod powercut;
 mod staging;
+mod unflushed;
 mod usage;
 
 use std::{

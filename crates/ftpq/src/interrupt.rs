@@ -6,8 +6,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{exit, output::say};
 
-/// Does `work` until a signal comes, and says then what that means (behind "interrupted"). Dropping it ends its transfers: of what was not
-/// committed, only whole extents are kept, unseen.
+/// Does `work` until a signal comes. Says then what that means, behind "interrupted". Dropping the work ends its
+/// transfers: of what was not committed, only whole extents are kept, unseen.
 pub(crate) async fn unless_interrupted(
     work: impl Future<Output = anyhow::Result<u8>>,
     meaning: impl FnOnce() -> String,

@@ -108,6 +108,8 @@ struct Typed {
 async fn interactive(client: &mut Client) -> anyhow::Result<u8> {
     greet(client).await?;
     let mut editor = Editor::start(client.home.history())?;
+    // From here on it ends nothing but what runs.
+    let _taken = signal(SignalKind::interrupt())?;
     let mut code = exit::OK;
     loop {
         editor.ask(prompt(client));
@@ -125,16 +127,15 @@ async fn interactive(client: &mut Client) -> anyhow::Result<u8> {
         // What came before is not for this line.
         let mut interrupts = signal(SignalKind::interrupt())?;
         let line = Line::parse(&line);
-        let (meaning, is_ours) = match &line {
-            Ok(Line::Client(command)) => (command.interrupted(), true),
-            // What it runs has the terminal, and hears of Ctrl-C itself.
-            Ok(Line::System(_)) => (String::new(), false),
-            _ => (String::new(), true),
+        let meaning = match &line {
+            Ok(Line::Client(command)) => command.interrupted(),
+            _ => String::new(),
         };
+        // What that runs has the terminal, and hears of Ctrl-C itself.
+        let is_others = matches!(line, Ok(Line::System(_)));
         let ran = tokio::select! {
-            biased;
             ran = execute(client, line) => ran,
-            _ = interrupts.recv(), if is_ours => {
+            _ = interrupts.recv(), if !is_others => {
                 say(format_args!("interrupted{meaning}"));
                 Ok(Ran::Code(exit::SIGINT))
             }

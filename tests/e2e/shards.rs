@@ -22,9 +22,11 @@ fn a_client_with_two_connections_uses_both_ports() {
         let run = world.client().args(args).env("NO_COLOR", "1").run().ok();
         assert!(!run.stderr.contains("no connection to another port"), "{}", run.stderr);
         // Both of its connections have parts of the file.
-        let log = world.server().log.so_far();
-        let sources: BTreeSet<_> = log.iter().filter(|line| line.contains(part)).map(|line| source(line)).collect();
-        assert_eq!(sources.len(), 2, "{log:?}");
+        until("both have parts", || {
+            let log = world.server().log.so_far();
+            let sources: BTreeSet<_> = log.iter().filter(|line| line.contains(part)).map(|line| source(line)).collect();
+            sources.len() == 2
+        });
     }
     holds(world.served().join("file"), LEN);
     holds(world.work().join("file"), LEN);

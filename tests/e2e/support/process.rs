@@ -10,8 +10,8 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Nothing here takes this long: a test that waits longer hangs.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// Nothing here takes this long, on a slow disk either: a test that waits longer hangs.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Waits for something that nobody announces.
 pub(crate) fn until(what: &str, holds: impl FnMut() -> bool) {

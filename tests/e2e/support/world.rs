@@ -3,8 +3,10 @@
 use std::{
     ffi::OsStr,
     fs,
-    net::SocketAddr,
+    net::{SocketAddr, UdpSocket},
+    ops::Range,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -43,7 +45,8 @@ impl World {
     pub(crate) fn roomy(bytes: u64) -> Self {
         let memory = Path::new("/dev/shm");
         let free = rustix::fs::statvfs(memory).map(|space| space.f_bavail * space.f_frsize).unwrap_or(0);
-        if free > bytes.saturating_mul(5) / 2 { Self::at(memory) } else { Self::new() }
+        // Up to three copies, and something beside them.
+        if free > bytes.saturating_mul(7) / 2 { Self::at(memory) } else { Self::new() }
     }
 
     fn at(place: &Path) -> Self {
@@ -158,7 +161,8 @@ impl World {
 
     /// The server, about to be started.
     pub(crate) fn server_program(&self) -> Program {
-        self.home_program().arg("serve").arg(self.served()).args(["--listen", "127.0.0.1:0"])
+        let address = format!("127.0.0.1:{}", lasting_port());
+        self.home_program().arg("serve").arg(self.served()).args(["--listen", &address])
     }
 
     /// ftpq in this world, with no server named.
@@ -213,5 +217,23 @@ impl World {
 
     pub(crate) fn authorized_clients(&self) -> PathBuf {
         self.home().join("authorized_clients")
+    }
+}
+
+/// A port that nobody is given by chance, and that no other server of these tests has: one that is started again must
+/// find it free.
+fn lasting_port() -> u16 {
+    /// Below those from which Linux chooses (`ip_local_port_range`).
+    const PORTS: Range<u16> = 15_000..32_000;
+    /// A server may have several.
+    const APART: u16 = 8;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        // Other runs begin elsewhere.
+        let number = std::process::id().wrapping_mul(331).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = PORTS.start + APART * (number % u32::from((PORTS.end - PORTS.start) / APART)) as u16;
+        if UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
     }
 }

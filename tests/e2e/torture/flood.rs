@@ -170,7 +170,8 @@ impl<'a> Siege<'a> {
         );
         let periods = 1 + self.begin.elapsed().as_secs() / PERIOD.as_secs();
         assert!((LET_IN..=LET_IN * periods).contains(&let_in), "{let_in} were let in");
-        assert!(bytes_in >= sent * INITIAL_LEN as u64);
+        // Some may have been too fast for the link.
+        assert!(bytes_in >= sent * INITIAL_LEN as u64 / 10 * 9);
         let owed = let_in * 3 * INITIAL_LEN as u64 + sent * RETRY_LEN;
         assert!(bytes_out <= owed.min(3 * bytes_in), "{bytes_out} bytes were sent to those who are not there");
         assert!(memory < MEMORY_MIB, "the server needed {memory} MiB");

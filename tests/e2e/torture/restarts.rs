@@ -52,7 +52,7 @@ fn t05_a_graceful_drain_under_load() {
             |world: &World| world.server().log.so_far().iter().filter(|line| line.contains("  CON  ")).count();
         let before = connections(&world);
         let mut transfers: Vec<Running> = Vec::new();
-        // Ten clients, each with ten transfers that run and ten that wait.
+        // Ten clients, each with three transfers that run and others that wait.
         for number in 0..5 {
             let (up, down) = (format!("up-{number}"), format!("down-{number}"));
             write_tree(&world.work(), &up, 20, &mut torture.random, &mut served);
@@ -60,8 +60,8 @@ fn t05_a_graceful_drain_under_load() {
             let mut same = torture.random.clone();
             write_tree(&world.served(), &down, 20, &mut torture.random, &mut served);
             write_tree(&world.served(), &down, 20, &mut same, &mut fetched);
-            transfers.push(world.client().args(["put", "-f", "-r", "-j", "10", &up]).spawn());
-            transfers.push(world.client().args(["get", "-f", "-r", "-j", "10", &down, "--to", "into/"]).spawn());
+            transfers.push(world.client().args(["put", "-f", "-r", "-j", "3", &up]).spawn());
+            transfers.push(world.client().args(["get", "-f", "-r", "-j", "3", &down, "--to", "into/"]).spawn());
         }
         // A server that stops takes nobody new.
         until("all are connected", || connections(&world) == before + transfers.len());

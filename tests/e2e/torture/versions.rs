@@ -86,6 +86,8 @@ fn t11_64_writers_of_one_path() {
     let mut torture = Torture::of("t11");
     let world = World::in_memory(512 * MIB);
     fs::create_dir(world.work().join("down")).unwrap();
+    // All of them connect at once.
+    let patient = || world.client().env("FTPQ_TIMEOUT", "60");
     let (mut served, mut fetched) = (Oracle::default(), Oracle::default());
     for round in torture.rounds(1, 50) {
         let mut names = Vec::new();
@@ -100,10 +102,10 @@ fn t11_64_writers_of_one_path() {
         }
         world.ftpq(["put", "-f", "version-0", "--to", "/file"]).ok();
         let mut puts: Vec<_> =
-            names.iter().map(|name| world.client().args(["put", "-f", name, "--to", "/file"]).spawn()).collect();
+            names.iter().map(|name| patient().args(["put", "-f", name, "--to", "/file"]).spawn()).collect();
         let mut seen = 0;
         while !puts.iter_mut().all(|put| put.process.has_ended()) {
-            let run = world.ftpq(["get", "-f", "/file", "--to", "down/file"]);
+            let run = patient().args(["get", "-f", "/file", "--to", "down/file"]).run();
             if run.code != 0 {
                 run.fails(1, "changed");
                 continue;
@@ -134,7 +136,7 @@ fn t11_64_writers_of_one_new_path() {
         for number in 0..64 {
             let (name, len) = (format!("version-{number}"), torture.random.within(257 * KIB..600 * KIB));
             fs::write(world.work().join(&name), torture.random.bytes(len)).unwrap();
-            let put = world.client().args(["put", &name, "--to", "/file"]);
+            let put = world.client().env("FTPQ_TIMEOUT", "60").args(["put", &name, "--to", "/file"]);
             puts.push((put.env("FTPQ_SERVER", relay.address.to_string()).spawn(), name));
         }
         let mut winners = Vec::new();

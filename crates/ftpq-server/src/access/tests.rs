@@ -1,6 +1,7 @@
 //! The list of authorised clients: what its lines say, and how it changes.
 
 use std::{
+    cell::Cell,
     fs,
     net::IpAddr,
     sync::Barrier,
@@ -168,9 +169,14 @@ fn a_list_that_is_half_written_is_not_taken() {
     let whole = format!("{a} name=a rights=list root=/x\n{b} name=b rights=list\n");
     fs::write(&path, &whole).unwrap();
     let access = Access::open(&path).unwrap();
+    // So long after it was last written: this machine may be slow.
+    let written = Cell::new(SystemTime::now());
     let look = |wait: Duration| {
+        if let Ok(time) = fs::metadata(&path).and_then(|meta| meta.modified()) {
+            written.set(time);
+        }
         let mut current = access.lock();
-        access.refresh(&mut current, SystemTime::now() + wait).unwrap();
+        access.refresh(&mut current, written.get() + wait).unwrap();
         let root = |key| current.list.grant(key).map(|grant| grant.root.to_string());
         (root(a), root(b), current.generation)
     };

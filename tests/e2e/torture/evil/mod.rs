@@ -99,7 +99,7 @@ impl Evil {
     fn run(self) {
         let server = EvilServer::start(self.act);
         let at_once = if self.waits { self.trials.len() } else { 1 };
-        let patience = self.waits.then_some([("FTPQ_PATIENCE", "3"), ("FTPQ_TIMEOUT", "2")]);
+        let patience = self.waits.then_some([("FTPQ_PATIENCE", "4"), ("FTPQ_TIMEOUT", "3")]);
         // One that fails says so itself; the others run all the same.
         let fails = |trial: &Trial| catch_unwind(AssertUnwindSafe(|| trial.run(self.name, &server, patience))).is_err();
         let mut failed = Vec::new();

@@ -150,10 +150,10 @@ fn refused(key: Fingerprint, denied: Denied) -> Failure {
 /// Waits until CON was answered; how, where that was no welcome. What waits are the bytes of a request's `args`: what
 /// was made of them may take a hundred times as much, and nobody is known yet.
 async fn wait_for_con(session: &Session, args: &mut Value) -> Result<(), Failure> {
-    let waiting = if session.is_settled() {
-        None
-    } else {
-        Some(codec::encode(&replace(args, Value::Null)).map_err(Failure::internal)?)
+    let waiting = match session.is_settled() {
+        true => None,
+        // Arrays of unknown length may need some bytes more than they came in.
+        false => Some(codec::encode(&replace(args, Value::Null)).map_err(|error| bad_arguments(&error))?),
     };
     match timeout(SETTLE, session.wait_settled()).await {
         Ok(Settled::Welcome) => {}
@@ -161,9 +161,14 @@ async fn wait_for_con(session: &Session, args: &mut Value) -> Result<(), Failure
         Err(_) => return Err(Failure::new(Status::TimedOut, "CON did not come in time")),
     }
     if let Some(frame) = waiting {
-        *args = codec::decode(frame.get(codec::PREFIX_LEN..).unwrap_or_default()).map_err(Failure::internal)?;
+        let body = frame.get(codec::PREFIX_LEN..).unwrap_or_default();
+        *args = codec::decode(body).map_err(|error| bad_arguments(&error))?;
     }
     Ok(())
+}
+
+fn bad_arguments(error: &dyn std::error::Error) -> Failure {
+    Failure::new(Status::BadArguments, format!("bad arguments: {error}"))
 }
 
 /// Whether a command may begin now: not while the server stops.

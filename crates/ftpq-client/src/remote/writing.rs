@@ -89,6 +89,7 @@ impl Beginner {
                 return Err(CallError::Unexpected("an extent that there is not"));
             }
         };
+        held.sort_unstable_by_key(|held| held.index);
         match begun.upload {
             None if taken || self.file.same.is_none() => Err(CallError::Unexpected("a file that is there already")),
             _ => Ok((begun, held, taken)),

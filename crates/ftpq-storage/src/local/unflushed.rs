@@ -8,7 +8,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{self, Mode},
+    fs::{self, AtFlags, Mode},
     io::Errno,
 };
 
@@ -22,14 +22,16 @@ pub(super) struct Unflushed(Arc<Mutex<HashMap<Entry, usize>>>);
 type Entry = (u64, u64, Vec<u8>);
 
 impl Unflushed {
-    /// Makes the folder `name` in `parent`, durably. Where that could not be flushed, it stays listed.
+    /// Makes the folder `name` in `parent`, durably. One that could not be flushed goes again; if something is in it
+    /// already, it stays, and stays listed.
     pub(super) fn make(&self, sys: &Sys, parent: impl AsFd, name: &[u8], mode: Mode) -> Result<(), Errno> {
         let entry = entry(&parent, name)?;
         // Before it is there: whoever finds it must find this.
         *self.lock().entry(entry.clone()).or_default() += 1;
         let made = sys.mkdir(&parent, name, mode);
-        if made.is_ok() {
-            sys.fsync(&parent)?;
+        let flushed = if made.is_ok() { sys.fsync(&parent) } else { Ok(()) };
+        if flushed.is_err() && fs::unlinkat(&parent, name, AtFlags::REMOVEDIR).is_err() {
+            return flushed;
         }
         let mut list = self.lock();
         if let Some(count) = list.get_mut(&entry) {
@@ -38,7 +40,7 @@ impl Unflushed {
                 list.remove(&entry);
             }
         }
-        made
+        made.and(flushed)
     }
 
     /// Whether there are none, as nearly always.

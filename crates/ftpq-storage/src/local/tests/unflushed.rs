@@ -35,6 +35,15 @@ async fn whoever_finds_a_folder_that_is_being_made_flushes_its_name() {
     }
 }
 
+#[tokio::test]
+async fn a_folder_that_cannot_be_flushed_is_not_there() {
+    let mut folder = Folder::new();
+    folder.hook(faults::Fail::nth(faults::Which::Fsync, 0, Errno::IO));
+    assert_eq!(status(folder.storage.make_folder(&remote("d"), false).await), Status::Io);
+    assert_eq!(folder.on_disk(), Vec::<String>::new());
+    folder.storage.make_folder(&remote("d"), false).await.unwrap();
+}
+
 /// Counts how often a folder is flushed; the first time takes until it may go on.
 struct Flushes {
     inode: u64,

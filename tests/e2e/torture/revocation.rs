@@ -36,7 +36,7 @@ fn t24_a_list_that_is_edited_in_the_middle() {
 
 #[test]
 fn t24_a_grant_that_ends_in_the_middle() {
-    rounds(|random| format!(" expires={}", in_seconds(random.within(5..7))), |_, _| {});
+    rounds(|random| format!(" expires={}", in_seconds(random.within(2..4))), |_, _| {});
 }
 
 /// A key that is let in no more, in the middle of each activity: by what stands in its line from the start, or by
